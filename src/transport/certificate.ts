@@ -1,0 +1,102 @@
+/**
+ * Self-signed P-256 certificates for DTLS, made from a private key alone: the same key gives the same bytes on any machine,
+ * so a side that knows the key (the joining side's is derived from the shared secret) knows the fingerprint too.
+ *
+ *   Certificate ::= SEQUENCE { tbsCertificate, signatureAlgorithm, signature }        RFC 5280, section 4.1
+ *   key         ::= PKCS #8 around ECPrivateKey                                       RFC 5958, RFC 5915
+ *   signature   deterministic ECDSA with SHA-256                                      RFC 6979
+ */
+import { p256 } from "@noble/curves/nist.js";
+import { sha256 } from "@noble/hashes/sha2.js";
+
+export interface Certificate {
+  /** X.509 certificate, PEM. */
+  readonly certificatePem: string;
+  /** PKCS #8 private key, PEM. */
+  readonly keyPem: string;
+  /** SHA-256 over the DER certificate, 32 bytes: the DTLS fingerprint (RFC 8122, section 5). */
+  readonly fingerprint: Uint8Array;
+}
+
+/** Seed bytes asked of the caller: 16 more than the order of P-256, so that the reduction is unbiased (FIPS 186-5, A.2.1). */
+export const CERTIFICATE_SEED_SIZE = 48;
+
+/** The certificate whose key is `seed` (48 uniform bytes) reduced into the group. */
+export function certificateFromSeed(seed: Uint8Array): Certificate {
+  const secretKey = p256.utils.randomSecretKey(seed);
+  const publicKey = p256.getPublicKey(secretKey, false);
+  const algorithm = sequence(ECDSA_WITH_SHA256);
+  const name = sequence(set(sequence(COMMON_NAME, tlv(0x0c, ascii("dcpipe")))));
+  const subjectPublicKey = sequence(sequence(EC_PUBLIC_KEY, PRIME256V1), bitString(publicKey));
+  const body = sequence(
+    tlv(0xa0, INTEGER_2),
+    tlv(0x02, Uint8Array.of(1)),
+    algorithm,
+    name,
+    sequence(tlv(0x17, ascii("200101000000Z")), tlv(0x17, ascii("491231235959Z"))),
+    name,
+    subjectPublicKey,
+  );
+  const signature = p256.sign(body, secretKey, { prehash: true, lowS: false, format: "der" });
+  const certificate = sequence(body, algorithm, bitString(signature));
+  const ecKey = sequence(
+    tlv(0x02, Uint8Array.of(1)),
+    tlv(0x04, secretKey),
+    tlv(0xa1, bitString(publicKey)),
+  );
+  const key = sequence(tlv(0x02, Uint8Array.of(0)), sequence(EC_PUBLIC_KEY, PRIME256V1), tlv(0x04, ecKey));
+  return {
+    certificatePem: pem("CERTIFICATE", certificate),
+    keyPem: pem("PRIVATE KEY", key),
+    fingerprint: sha256(certificate),
+  };
+}
+
+const ECDSA_WITH_SHA256 = hex("06082a8648ce3d040302");
+const EC_PUBLIC_KEY = hex("06072a8648ce3d0201");
+const PRIME256V1 = hex("06082a8648ce3d030107");
+const COMMON_NAME = hex("0603550403");
+const INTEGER_2 = hex("020102");
+
+function hex(text: string): Uint8Array {
+  return Uint8Array.from(text.match(/../g) ?? [], (pair) => parseInt(pair, 16));
+}
+
+function ascii(text: string): Uint8Array {
+  return Uint8Array.from(text, (c) => c.charCodeAt(0));
+}
+
+function concat(parts: readonly Uint8Array[]): Uint8Array {
+  const out = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    out.set(part, at);
+    at += part.length;
+  }
+  return out;
+}
+
+/** DER tag, length and value; lengths here stay below 65,536. */
+function tlv(tag: number, value: Uint8Array): Uint8Array {
+  const n = value.length;
+  const head = n < 0x80 ? [tag, n] : n < 0x100 ? [tag, 0x81, n] : [tag, 0x82, n >> 8, n & 0xff];
+  return concat([Uint8Array.from(head), value]);
+}
+
+function sequence(...parts: Uint8Array[]): Uint8Array {
+  return tlv(0x30, concat(parts));
+}
+
+function set(...parts: Uint8Array[]): Uint8Array {
+  return tlv(0x31, concat(parts));
+}
+
+function bitString(value: Uint8Array): Uint8Array {
+  return tlv(0x03, concat([Uint8Array.of(0), value]));
+}
+
+function pem(label: string, der: Uint8Array): string {
+  const base64 = btoa(String.fromCharCode(...der));
+  const lines = base64.match(/.{1,64}/g) ?? [];
+  return `-----BEGIN ${label}-----\n${lines.join("\n")}\n-----END ${label}-----\n`;
+}
