@@ -39,11 +39,7 @@ export function certificateFromSeed(seed: Uint8Array): Certificate {
   );
   const signature = p256.sign(body, secretKey, { prehash: true, lowS: false, format: "der" });
   const certificate = sequence(body, algorithm, bitString(signature));
-  const ecKey = sequence(
-    tlv(0x02, Uint8Array.of(1)),
-    tlv(0x04, secretKey),
-    tlv(0xa1, bitString(publicKey)),
-  );
+  const ecKey = sequence(tlv(0x02, Uint8Array.of(1)), tlv(0x04, secretKey), tlv(0xa1, bitString(publicKey)));
   const key = sequence(tlv(0x02, Uint8Array.of(0)), sequence(EC_PUBLIC_KEY, PRIME256V1), tlv(0x04, ecKey));
   return {
     certificatePem: pem("CERTIFICATE", certificate),

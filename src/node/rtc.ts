@@ -1,0 +1,318 @@
+/** The only file that knows node-datachannel (libdatachannel, libjuice): Peer and Channel on top of it. */
+import { createSocket } from "node:dgram";
+import { createRequire } from "node:module";
+import { networkInterfaces } from "node:os";
+import type * as NodeDataChannel from "node-datachannel";
+import { DcpipeError } from "../errors.ts";
+import { LOW_WATER, type Channel } from "../transport/channel.ts";
+import { candidateLine, describe, MAX_MESSAGE_SIZE, parseCandidate } from "../transport/description.ts";
+import type { Candidate, Peer, PeerConfig, PeerPath, PeerState } from "../transport/peer.ts";
+
+type Rtc = typeof NodeDataChannel;
+type DataChannel = NodeDataChannel.DataChannel;
+type PeerConnection = NodeDataChannel.PeerConnection;
+
+let loaded: Rtc | undefined;
+
+/** Loads the native module on first use: commands that never connect should not pay for it. */
+function load(): Rtc {
+  try {
+    loaded ??= createRequire(import.meta.url)("node-datachannel") as Rtc;
+    return loaded;
+  } catch (cause) {
+    throw new DcpipeError(
+      "NO_WEBRTC",
+      `the native module node-datachannel could not be loaded for ${process.platform} ${process.arch}`,
+      { cause },
+    );
+  }
+}
+
+/** Loads the native module ahead of its first use. Throws NO_WEBRTC. */
+export function preload(): void {
+  load();
+}
+
+/**
+ * Live connections. The native objects do not keep their JavaScript halves alive: an unreferenced connection or channel is
+ * collected and closes under way (murat-dogan/node-datachannel issues 76, 223, 272).
+ */
+const live = new Set<NodePeer>();
+
+/**
+ * Opens a peer connection. Throws USAGE when the wanted address or port cannot be had, NO_WEBRTC without the native module.
+ */
+export async function createPeer(config: PeerConfig): Promise<Peer> {
+  load();
+  const port = await freePort(config);
+  return new NodePeer({ ...config, ports: port === undefined ? undefined : [port, port] });
+}
+
+/**
+ * A port of the wanted range that is free now. The native library must never try one that is taken, nor an address that is
+ * not ours: it throws where nobody can catch, and the process ends.
+ */
+async function freePort({ ports, bind }: PeerConfig): Promise<number | undefined> {
+  if (!ports && bind === undefined) return undefined;
+  const [first, last] = ports ?? [0, 0];
+  // A closed connection's socket lives on for some milliseconds.
+  for (const patience of first === last ? RELEASE_MS : [0]) {
+    for (let port = first; port <= last; port++) {
+      if (await bindable(port, bind)) return port === 0 ? undefined : port;
+    }
+    await new Promise((resolve) => setTimeout(resolve, patience));
+  }
+  const where = `${bind ?? ""}${bind !== undefined && ports ? ", " : ""}${ports ? `port ${first === last ? first : `${first}-${last}`}` : ""}`;
+  throw new DcpipeError("USAGE", `cannot bind UDP ${where}: in use, or not an address of this machine`);
+}
+
+/** Waits between looks at a port that was ours a moment ago; two seconds in all. */
+const RELEASE_MS = [1, 2, 5, 10, 20, 50, 100, 200, 400, 600, 600];
+
+function bindable(port: number, address: string | undefined): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = createSocket(address === undefined || !address.includes(":") ? "udp4" : "udp6");
+    const done = (free: boolean): void => {
+      socket.removeAllListeners();
+      socket.close(() => {
+        resolve(free);
+      });
+    };
+    socket.once("error", () => {
+      done(false);
+    });
+    socket.bind({ port, address, exclusive: true }, () => {
+      done(true);
+    });
+  });
+}
+
+class NodePeer implements Peer {
+  state: PeerState = "checking";
+  channel: NodeChannel | undefined;
+  onstate: ((state: PeerState) => void) | undefined;
+  oncandidate: ((candidate: Candidate) => void) | undefined;
+  readonly candidates: Candidate[] = [];
+  readonly gathered: Promise<void>;
+  readonly #connection: PeerConnection;
+  readonly #dataChannel: DataChannel;
+  #gathered!: () => void;
+  #closing = false;
+
+  constructor(config: PeerConfig) {
+    this.gathered = new Promise((resolve) => (this.#gathered = resolve));
+    const { local, remote } = config;
+    this.#connection = new (load().PeerConnection)("dcpipe", {
+      iceServers: [
+        ...(config.stun ? [{ hostname: config.stun.host, port: config.stun.port }] : []),
+        ...config.turn.map(({ host, port, username, password }) => ({
+          hostname: host,
+          port,
+          username,
+          password,
+          relayType: "TurnUdp" as const,
+        })),
+      ],
+      ...(config.bind === undefined ? {} : { bindAddress: config.bind }),
+      ...(config.ports ? { portRangeBegin: config.ports[0], portRangeEnd: config.ports[1] } : {}),
+      iceTransportPolicy: config.relayOnly ? "relay" : "all",
+      disableAutoNegotiation: true,
+      certificatePemFile: local.certificate.certificatePem,
+      keyPemFile: local.certificate.keyPem,
+      maxMessageSize: MAX_MESSAGE_SIZE,
+      mtu: config.mtu,
+    });
+    live.add(this);
+    this.#connection.onStateChange((state) => {
+      this.#onState(state);
+    });
+    this.#connection.onIceStateChange((state) => {
+      if (state === "connected" || state === "completed") this.#enter("connected");
+    });
+    this.#connection.onGatheringStateChange((state) => {
+      if (state !== "complete") return;
+      this.#addLoopback(config);
+      this.#gathered();
+    });
+    this.#connection.onLocalCandidate((line) => {
+      const candidate = parseCandidate(line);
+      if (candidate && usable(candidate)) this.#addLocal(candidate);
+    });
+    this.#dataChannel = this.#connection.createDataChannel("", { negotiated: true, id: 0 });
+    const channel = new NodeChannel(this.#dataChannel, () => {
+      this.close();
+    });
+    this.#dataChannel.onOpen(() => {
+      this.channel = channel;
+      this.#enter("open");
+    });
+    // One local description, ever: a second one ends the whole process (an uncatchable C++ exception).
+    const credentials = { iceUfrag: local.ufrag, icePwd: local.pwd };
+    const remoteSdp = (): string =>
+      describe({
+        type: config.type === "offer" ? "answer" : "offer",
+        ufrag: remote.ufrag,
+        pwd: remote.pwd,
+        fingerprint: remote.fingerprint,
+        candidates: remote.candidates,
+      });
+    if (config.type === "offer") {
+      this.#connection.setLocalDescription("offer", credentials);
+      this.#connection.setRemoteDescription(remoteSdp(), "answer");
+    } else {
+      this.#connection.setRemoteDescription(remoteSdp(), "offer");
+      this.#connection.setLocalDescription("answer", credentials);
+    }
+  }
+
+  addCandidate(candidate: Candidate): void {
+    if (this.#closing) return;
+    try {
+      this.#connection.addRemoteCandidate(candidateLine(candidate), "0");
+    } catch {
+      // The connection closed under us; its state says so.
+    }
+  }
+
+  path(): PeerPath | undefined {
+    if (this.#closing) return undefined;
+    const pair = this.#connection.getSelectedCandidatePair();
+    if (!pair) return undefined;
+    const end = ({ address, port, type }: NodeDataChannel.SelectedCandidateInfo): PeerPath["local"] => ({
+      address,
+      port,
+      type,
+    });
+    return { local: end(pair.local), remote: end(pair.remote) };
+  }
+
+  close(): void {
+    if (this.#closing) return;
+    this.#closing = true;
+    this.#gathered();
+    this.#connection.close();
+    this.#enter("closed");
+    this.channel?.lost();
+  }
+
+  #onState(state: string): void {
+    if (state === "failed" || state === "disconnected") this.#enter("failed");
+    if (state !== "closed") return;
+    this.close();
+    live.delete(this);
+  }
+
+  #enter(state: PeerState): void {
+    if (ORDER[state] <= ORDER[this.state]) return;
+    this.state = state;
+    this.onstate?.(state);
+    if (state === "failed") this.close();
+  }
+
+  #addLocal(candidate: Candidate): void {
+    const { address, port } = candidate;
+    if (this.candidates.some((known) => known.address === address && known.port === port)) return;
+    this.candidates.push(candidate);
+    this.oncandidate?.(candidate);
+  }
+
+  /** On a machine without any network the loopback address still joins two processes. */
+  #addLoopback(config: PeerConfig): void {
+    if (this.candidates.length > 0 || config.relayOnly || this.#closing) return;
+    const sdp = this.#connection.localDescription()?.sdp ?? "";
+    const port = /^a=candidate:\S+ 1 udp \d+ \S+ (\d+) typ host/im.exec(sdp)?.[1];
+    if (port !== undefined) this.#addLocal({ type: "host", address: "127.0.0.1", port: Number(port) });
+  }
+}
+
+const ORDER: Readonly<Record<PeerState, number>> = {
+  checking: 0,
+  connected: 1,
+  open: 2,
+  failed: 3,
+  closed: 4,
+};
+
+class NodeChannel implements Channel {
+  ondrain: (() => void) | undefined;
+  onclose: (() => void) | undefined;
+  closed = false;
+  readonly #channel: DataChannel;
+  readonly #closePeer: () => void;
+  /** Messages that came before anyone listened. */
+  #early: Uint8Array[] = [];
+  #onmessage: ((message: Uint8Array) => void) | undefined;
+
+  constructor(channel: DataChannel, closePeer: () => void) {
+    this.#channel = channel;
+    this.#closePeer = closePeer;
+    channel.setBufferedAmountLowThreshold(LOW_WATER);
+    channel.onBufferedAmountLow(() => this.ondrain?.());
+    channel.onClosed(() => {
+      closePeer();
+      this.lost();
+    });
+    channel.onMessage((message) => {
+      const bytes =
+        typeof message === "string"
+          ? Buffer.from(message)
+          : message instanceof ArrayBuffer
+            ? new Uint8Array(message)
+            : message;
+      if (this.#onmessage) this.#onmessage(bytes);
+      else if (!this.closed) this.#early.push(bytes);
+    });
+  }
+
+  get onmessage(): ((message: Uint8Array) => void) | undefined {
+    return this.#onmessage;
+  }
+
+  set onmessage(listener: ((message: Uint8Array) => void) | undefined) {
+    this.#onmessage = listener;
+    const early = this.#early;
+    this.#early = [];
+    for (const message of early) listener?.(message);
+  }
+
+  get bufferedAmount(): number {
+    return this.closed ? 0 : this.#channel.bufferedAmount();
+  }
+
+  send(message: Uint8Array): boolean {
+    if (this.closed || !this.#channel.isOpen()) return false;
+    try {
+      // False only means "queued" here; the message is not lost.
+      this.#channel.sendMessageBinary(message);
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
+  close(): void {
+    this.#closePeer();
+    this.lost();
+  }
+
+  lost(): void {
+    if (this.closed) return;
+    this.closed = true;
+    this.#early = [];
+    this.onclose?.();
+  }
+}
+
+/** Interfaces of containers and virtual machines: their addresses lead nowhere from another machine. */
+const BRIDGES =
+  /^(docker\d|br-[0-9a-f]{12}$|virbr\d|lxcbr\d|lxdbr\d|podman\d|cni\d|cni-|flannel|cali|vethernet|vmnet\d|vboxnet\d)/i;
+
+/** Whether another machine could use this address of ours. */
+function usable({ type, address }: Candidate): boolean {
+  if (type !== "host") return true;
+  if (/^(169\.254\.|fe[89ab]|127\.|::1$)/i.test(address)) return false;
+  for (const [name, addresses] of Object.entries(networkInterfaces())) {
+    if (BRIDGES.test(name) && addresses?.some((entry) => entry.address === address)) return false;
+  }
+  return true;
+}

@@ -1,0 +1,81 @@
+/**
+ * One WebRTC peer connection with one negotiated data channel (id 0), as the rest of the house sees it. An adapter
+ * (node/rtc.ts, one day browser/rtc.ts) implements it; nothing above knows whose WebRTC it is.
+ *
+ *   create --> gathering --> checking --> connected --> open --> closed
+ *                               |  ICE       |  DTLS, SCTP
+ *                               +------------+----> failed
+ *
+ * A connection is used once: there is no ICE restart below us, so every new try is a new Peer with the same or new
+ * credentials. Both descriptions are set at creation, before the other side can send a check.
+ */
+import type { Certificate } from "./certificate.ts";
+import type { Channel } from "./channel.ts";
+
+/** An address of one end (RFC 8445, section 5.1), UDP only. */
+export interface Candidate {
+  readonly type: "host" | "srflx" | "relay";
+  readonly address: string;
+  readonly port: number;
+}
+
+/** ICE user name fragment and password (RFC 8839, section 5.4). */
+export interface IceCredentials {
+  readonly ufrag: string;
+  readonly pwd: string;
+}
+
+export interface TurnServer {
+  readonly host: string;
+  readonly port: number;
+  readonly username: string;
+  readonly password: string;
+}
+
+export interface PeerConfig {
+  /** The waiting side offers: it is the ICE controlling and the DTLS client side. */
+  readonly type: "offer" | "answer";
+  readonly local: IceCredentials & { readonly certificate: Certificate };
+  readonly remote: IceCredentials & {
+    readonly fingerprint: Uint8Array;
+    readonly candidates: readonly Candidate[];
+  };
+  /** Local UDP ports to choose from, first and last. */
+  readonly ports: readonly [number, number] | undefined;
+  /** Local address to bind, undefined for all. */
+  readonly bind: string | undefined;
+  /** A STUN server that is known to answer. */
+  readonly stun: { readonly host: string; readonly port: number } | undefined;
+  readonly turn: readonly TurnServer[];
+  /** Use TURN only. */
+  readonly relayOnly: boolean;
+  /** Path MTU in bytes, IP header included. */
+  readonly mtu: number;
+}
+
+/** How the packets go, as ICE sees it. */
+export interface PeerPath {
+  readonly local: { readonly address: string; readonly port: number; readonly type: string };
+  readonly remote: { readonly address: string; readonly port: number; readonly type: string };
+}
+
+export type PeerState = "checking" | "connected" | "open" | "failed" | "closed";
+
+export interface Peer {
+  readonly state: PeerState;
+  /** Present once `state` is "open". */
+  readonly channel: Channel | undefined;
+  /** Local addresses found so far. */
+  readonly candidates: readonly Candidate[];
+  onstate: ((state: PeerState) => void) | undefined;
+  oncandidate: ((candidate: Candidate) => void) | undefined;
+  /** Resolves when no more local addresses are to be expected. Never rejects. */
+  readonly gathered: Promise<void>;
+  addCandidate(candidate: Candidate): void;
+  path(): PeerPath | undefined;
+  /** Idempotent. What is in flight is lost: close sessions first. */
+  close(): void;
+}
+
+/** Makes a Peer; waits until the wanted port is free. Throws USAGE when it cannot be had. */
+export type CreatePeer = (config: PeerConfig) => Promise<Peer>;
