@@ -124,7 +124,12 @@ export function encodeFrame(frame: Frame): Uint8Array {
 }
 
 /** Appends a DATA frame whose payload comes in pieces. */
-export function writeData(writer: Writer, stream: number, offset: number, pieces: readonly Uint8Array[]): void {
+export function writeData(
+  writer: Writer,
+  stream: number,
+  offset: number,
+  pieces: readonly Uint8Array[],
+): void {
   let length = 0;
   for (const piece of pieces) length += piece.length;
   writer.u8(FRAME.DATA).varint(stream).varint(offset).varint(length);
@@ -153,7 +158,8 @@ function readFrame(reader: Reader): Frame {
         payload: reader.bytes(MAX_PAYLOAD),
       } as const;
       if (frame.payload.length === 0) throw protocolError("DATA without payload");
-      if (frame.offset + frame.payload.length > Number.MAX_SAFE_INTEGER) throw protocolError("DATA past 2^53 - 1");
+      if (frame.offset + frame.payload.length > Number.MAX_SAFE_INTEGER)
+        throw protocolError("DATA past 2^53 - 1");
       return frame;
     }
     case FRAME.FIN:
@@ -161,7 +167,12 @@ function readFrame(reader: Reader): Frame {
     case FRAME.FIN_ACK:
       return { type: "FIN_ACK", stream: reader.varint() };
     case FRAME.RESET:
-      return { type: "RESET", stream: reader.varint(), reason: readReason(reader), text: reader.text(MAX_TEXT) };
+      return {
+        type: "RESET",
+        stream: reader.varint(),
+        reason: readReason(reader),
+        text: reader.text(MAX_TEXT),
+      };
     case FRAME.WINDOW:
       return { type: "WINDOW", stream: reader.varint(), limit: reader.varint() };
     case FRAME.ACK:
@@ -189,5 +200,7 @@ function readReason(reader: Reader): Reason {
 
 /** Cuts a text so that its UTF-8 form stays within MAX_TEXT: three bytes a UTF-16 unit at most. */
 function clip(text: string): string {
-  return text.length * 3 <= MAX_TEXT ? text : `${text.slice(0, MAX_TEXT / 3 - 1).replace(/[\ud800-\udbff]$/, "")}…`;
+  return text.length * 3 <= MAX_TEXT
+    ? text
+    : `${text.slice(0, MAX_TEXT / 3 - 1).replace(/[\ud800-\udbff]$/, "")}…`;
 }

@@ -35,7 +35,10 @@ export const MAX_INDEX = 0xffff;
 
 export function encodeHello(hello: Hello, size = 0): Uint8Array {
   const writer = new Writer();
-  writer.u8(HELLO).u8(hello.version).u8(hello.role === "waiting" ? 0 : 1);
+  writer
+    .u8(HELLO)
+    .u8(hello.version)
+    .u8(hello.role === "waiting" ? 0 : 1);
   writer.varint(hello.epoch).varint(hello.index).raw(hello.proof);
   if (writer.length < size) writer.raw(new Uint8Array(Math.min(size, MAX_HELLO) - writer.length));
   return writer.finish();
@@ -48,7 +51,8 @@ export function decodeHello(message: Uint8Array): Hello {
   if (reader.u8() !== HELLO) throw protocolError("the first message is no HELLO");
   const version = reader.u8();
   // Another version may go on differently: what follows is not ours to judge.
-  if (version !== PROTOCOL_VERSION) return { version, role: "waiting", epoch: 0, index: 0, proof: new Uint8Array(PROOF_SIZE) };
+  if (version !== PROTOCOL_VERSION)
+    return { version, role: "waiting", epoch: 0, index: 0, proof: new Uint8Array(PROOF_SIZE) };
   const role = reader.u8();
   if (role > 1) throw protocolError("unknown role");
   const hello: Hello = {
@@ -58,7 +62,8 @@ export function decodeHello(message: Uint8Array): Hello {
     index: reader.varint(MAX_INDEX),
     proof: reader.take(PROOF_SIZE),
   };
-  if (reader.take(reader.remaining).some((byte) => byte !== 0)) throw protocolError("HELLO padded with other than zeros");
+  if (reader.take(reader.remaining).some((byte) => byte !== 0))
+    throw protocolError("HELLO padded with other than zeros");
   return hello;
 }
 

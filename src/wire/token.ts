@@ -44,7 +44,11 @@ const VERSION = 1;
 
 export function encodeToken(token: Token): string {
   const writer = new Writer(128);
-  if (token.kind === "offer") writer.u8(VERSION << 4).raw(token.secret).raw(token.fingerprint);
+  if (token.kind === "offer")
+    writer
+      .u8(VERSION << 4)
+      .raw(token.secret)
+      .raw(token.fingerprint);
   else writer.u8((VERSION << 4) | 1).raw(token.offerId);
   writeCandidates(writer, token.candidates);
   writer.u16(crc16(writer.view()));
@@ -172,7 +176,8 @@ function crc16(bytes: Uint8Array): number {
   let crc = 0xffff;
   for (const byte of bytes) {
     crc ^= byte << 8;
-    for (let bit = 0; bit < 8; bit++) crc = crc & 0x8000 ? ((crc << 1) ^ 0x1021) & 0xffff : (crc << 1) & 0xffff;
+    for (let bit = 0; bit < 8; bit++)
+      crc = crc & 0x8000 ? ((crc << 1) ^ 0x1021) & 0xffff : (crc << 1) & 0xffff;
   }
   return crc;
 }

@@ -58,7 +58,7 @@ let directory;
 /** A directory for sockets, measurements and compiled helpers; it goes when this process ends. */
 export function scratch() {
   if (!directory) {
-    directory = mkdtempSync(join(tmpdir(), "dcpipe-lab-"));
+    directory = mkdtempSync(join(tmpdir(), `dcpipe-lab-${process.pid}-`));
     undoOnExit(() => rmSync(directory, { recursive: true, force: true }));
   }
   return directory;
@@ -121,13 +121,15 @@ export function removeNamespace(name) {
   spawnSync("ip", ["netns", "del", name]);
 }
 
-/** Removes the namespaces of labs whose process is no more. */
+/** Removes what labs left behind whose process is no more. */
 function sweep() {
-  const names = existsSync("/run/netns") ? readdirSync("/run/netns") : [];
-  for (const name of names) {
-    const owner = /^dcw-(\d+)-/.exec(name)?.[1];
-    if (owner && !existsSync(`/proc/${owner}`)) removeNamespace(name);
-  }
+  const orphans = (folder, pattern) =>
+    (existsSync(folder) ? readdirSync(folder) : []).filter((name) => {
+      const owner = pattern.exec(name)?.[1];
+      return owner !== undefined && !existsSync(`/proc/${owner}`);
+    });
+  orphans("/run/netns", /^dcw-(\d+)-/).forEach(removeNamespace);
+  for (const name of orphans(tmpdir(), /^dcpipe-lab-(\d+)-/)) rmSync(join(tmpdir(), name), { recursive: true });
 }
 
 /** Sends a signal to a process, or with a negative id to a group; one that is gone already is no error. */

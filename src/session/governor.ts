@@ -1,0 +1,81 @@
+/**
+ * How many bulk channels a sender wants. One association moves at most its window a round trip, and under random loss far
+ * less, so long or lossy paths want several; a short path wants one, and a full link wants no more.
+ *
+ *   start by the round-trip time --> grow: double while the lanes are the limit and the path shows no queue
+ *                                      |  less than a quarter of the hoped gain
+ *                                      v
+ *                                    hold: back to the last number, look again after HOLD_MS
+ */
+
+/** Each costs a socket, a port and some MiB; under 1 % loss the rate still grows nearly in proportion up to here. */
+export const MAX_BULK_LANES = 64;
+/** Milliseconds for which a step that did not pay is not tried again. */
+const HOLD_MS = 20_000;
+/** A new number of lanes is judged after this many milliseconds, and at least this many round trips (slow start). */
+const SETTLE_MS = 700;
+const SETTLE_ROUND_TRIPS = 8;
+
+export interface Sample {
+  /** Milliseconds on a monotonic clock. */
+  readonly time: number;
+  /** Bytes acknowledged in all. */
+  readonly delivered: number;
+  /** Bulk lanes that stand. */
+  readonly lanes: number;
+  /** Streams had more to send than the lanes would take. */
+  readonly limited: boolean;
+  readonly rtt: number;
+  readonly minRtt: number;
+}
+
+export class Governor {
+  /** Bulk lanes wanted. */
+  target: number;
+  /** What is being measured: warming up until `from` is set. */
+  #trial: { lanes: number; start: number; from: { time: number; delivered: number } | undefined } | undefined;
+  #last: { lanes: number; rate: number } | undefined;
+  #holdUntil = 0;
+
+  constructor(rtt: number) {
+    this.target = rtt < 5 ? 1 : rtt < 40 ? 2 : 4;
+  }
+
+  /** Takes a look; call a few times a second. Returns the wanted number of lanes. */
+  sample(now: Sample): number {
+    if (!now.limited || now.lanes < this.target) {
+      this.#trial = undefined;
+      return this.target;
+    }
+    if (this.#trial?.lanes !== now.lanes)
+      this.#trial = { lanes: now.lanes, start: now.time, from: undefined };
+    const trial = this.#trial;
+    const settle = Math.max(SETTLE_MS, SETTLE_ROUND_TRIPS * now.rtt);
+    if (!trial.from) {
+      // Slow start does not count.
+      if (now.time - trial.start >= settle) trial.from = { time: now.time, delivered: now.delivered };
+    } else if (now.time - trial.from.time >= settle / 2) {
+      this.#judge(now, (now.delivered - trial.from.delivered) / (now.time - trial.from.time));
+      trial.from = { time: now.time, delivered: now.delivered };
+    }
+    return this.target;
+  }
+
+  #judge(now: Sample, rate: number): void {
+    const last = this.#last;
+    if (last && now.lanes > last.lanes) {
+      const hoped = now.lanes / last.lanes - 1;
+      if (rate < last.rate * (1 + hoped / 4)) {
+        this.target = last.lanes;
+        this.#last = undefined;
+        this.#holdUntil = now.time + HOLD_MS;
+        return;
+      }
+    }
+    this.#last = undefined;
+    const queued = now.rtt > now.minRtt * 1.25 + 5;
+    if (queued || now.time < this.#holdUntil || now.lanes >= MAX_BULK_LANES) return;
+    this.#last = { lanes: now.lanes, rate };
+    this.target = Math.min(MAX_BULK_LANES, now.lanes * 2);
+  }
+}

@@ -1,0 +1,196 @@
+/**
+ * The receiving half of a stream: frames come in any order over several channels, bytes leave in theirs.
+ *
+ *   0 ... consumed ........ contiguous ..... holes and early segments ..... limit
+ *         |<--- unread ---->|                                               |
+ *         |<------------------------- window ------------------------------>|
+ *
+ * Credit follows consumption, never arrival: a reader that stops stops the far sender, and at most `window` bytes wait here.
+ */
+import { DcpipeError } from "../errors.ts";
+
+/** Every stream starts with this much credit each way, known to both sides without a word. */
+export const INITIAL_WINDOW = 64 * 1024;
+/** Enough for 500 Mbit/s over 200 ms, or for a channel that stalls for a second at 100 Mbit/s. */
+export const MAX_WINDOW = 16 * 1024 * 1024;
+/** A window that is read empty faster than this, plus four round trips, doubles. Milliseconds. */
+const GROWTH_MS = 400;
+/** Chunks a reader may leave lying before they are joined: one-byte frames must not cost a hundred bytes each. */
+const MAX_CHUNKS = 4096;
+/** Out-of-order segments we keep; an honest sender's come to some hundreds. */
+const MAX_EARLY = 65536;
+
+interface Segment {
+  readonly offset: number;
+  readonly payload: Uint8Array;
+}
+
+export interface InboundOwner {
+  /** Tells the other side about more credit. */
+  grant(limit: number): void;
+  /** The reader has taken everything up to the end. */
+  consumedAll(): void;
+  /** Bytes by which the window may grow now, at most `wanted`: all streams of a session share a budget. */
+  budget(wanted: number): number;
+  /** Round-trip time, milliseconds. */
+  rtt(): number;
+}
+
+export class Inbound {
+  /** Offset the other side may send up to. */
+  limit = INITIAL_WINDOW;
+  /** Bytes that wait for the reader, early ones included. */
+  held = 0;
+  readonly #owner: InboundOwner;
+  #window = INITIAL_WINDOW;
+  #contiguous = 0;
+  #consumed = 0;
+  #final: number | undefined;
+  #chunks: Uint8Array[] = [];
+  #early: Segment[] = [];
+  #ended = false;
+  #error: DcpipeError | undefined;
+  #waiting: { resolve: (chunk: Uint8Array | undefined) => void; reject: (error: Error) => void } | undefined;
+  #growth = { consumed: 0, time: 0 };
+
+  constructor(owner: InboundOwner) {
+    this.#owner = owner;
+  }
+
+  get window(): number {
+    return this.#window;
+  }
+
+  /** All bytes and the FIN were read, or the stream was reset. */
+  get ended(): boolean {
+    return this.#ended;
+  }
+
+  /** Takes one DATA frame. Throws PROTOCOL beyond the credit or the end. */
+  receive(offset: number, payload: Uint8Array): void {
+    const end = offset + payload.length;
+    if (end > this.limit) throw new DcpipeError("PROTOCOL", "data beyond its credit");
+    if (this.#final !== undefined && end > this.#final)
+      throw new DcpipeError("PROTOCOL", "data beyond the end of the stream");
+    if (this.#error || end <= this.#contiguous) return;
+    if (offset > this.#contiguous) {
+      this.#keepEarly({ offset, payload });
+      return;
+    }
+    this.#append(offset, payload);
+    this.#joinEarly();
+    this.#wake();
+  }
+
+  /** Takes a FIN. Throws PROTOCOL when it contradicts what is known. */
+  finish(offset: number): void {
+    const last = this.#early.at(-1);
+    const seen = Math.max(this.#contiguous, last ? last.offset + last.payload.length : 0);
+    if (offset < seen || (this.#final !== undefined && this.#final !== offset)) {
+      throw new DcpipeError("PROTOCOL", "the stream ends twice or before its data");
+    }
+    this.#final = offset;
+    this.#wake();
+  }
+
+  /** The next chunk, or undefined at the end. One call at a time. */
+  read(): Promise<Uint8Array | undefined> {
+    if (this.#error) return Promise.reject(this.#error);
+    if (this.#waiting) return Promise.reject(new DcpipeError("USAGE", "a read is pending already"));
+    const chunk = this.#next();
+    if (chunk || this.#ended) return Promise.resolve(chunk);
+    return new Promise((resolve, reject) => (this.#waiting = { resolve, reject }));
+  }
+
+  fail(error: DcpipeError): void {
+    if (this.#error || this.#ended) return;
+    this.#error = error;
+    this.#ended = true;
+    this.#chunks = [];
+    this.#early = [];
+    this.held = 0;
+    this.#waiting?.reject(error);
+    this.#waiting = undefined;
+  }
+
+  #append(offset: number, payload: Uint8Array): void {
+    const fresh = payload.subarray(this.#contiguous - offset);
+    this.#contiguous += fresh.length;
+    this.held += fresh.length;
+    this.#chunks.push(fresh);
+    if (this.#chunks.length > MAX_CHUNKS) this.#chunks = [join(this.#chunks)];
+  }
+
+  #keepEarly(segment: Segment): void {
+    if (this.#early.length >= MAX_EARLY) throw new DcpipeError("PROTOCOL", "too many separate segments");
+    let low = 0;
+    let high = this.#early.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if ((this.#early[middle]?.offset ?? 0) < segment.offset) low = middle + 1;
+      else high = middle;
+    }
+    const twin = this.#early[low];
+    if (twin?.offset === segment.offset && twin.payload.length >= segment.payload.length) return;
+    this.#early.splice(low, 0, segment);
+  }
+
+  #joinEarly(): void {
+    let used = 0;
+    for (const { offset, payload } of this.#early) {
+      if (offset > this.#contiguous) break;
+      used++;
+      if (offset + payload.length > this.#contiguous) this.#append(offset, payload);
+    }
+    if (used > 0) this.#early.splice(0, used);
+  }
+
+  #next(): Uint8Array | undefined {
+    const chunk = this.#chunks.shift();
+    if (chunk) {
+      this.held -= chunk.length;
+      this.#consumed += chunk.length;
+      this.#extend();
+    } else if (this.#final === this.#contiguous && !this.#ended) {
+      this.#ended = true;
+      this.#owner.consumedAll();
+    }
+    return chunk;
+  }
+
+  #wake(): void {
+    const waiting = this.#waiting;
+    if (!waiting) return;
+    const chunk = this.#next();
+    if (!chunk && !this.#ended) return;
+    this.#waiting = undefined;
+    waiting.resolve(chunk);
+  }
+
+  #extend(): void {
+    const read = this.#consumed - this.#growth.consumed;
+    if (read >= this.#window) {
+      const now = performance.now();
+      const quick = now - this.#growth.time < GROWTH_MS + 4 * this.#owner.rtt();
+      if (quick && this.#window < MAX_WINDOW)
+        this.#window += this.#owner.budget(Math.min(this.#window, MAX_WINDOW - this.#window));
+      this.#growth = { consumed: this.#consumed, time: now };
+    }
+    if (this.#final !== undefined) return;
+    const limit = this.#consumed + this.#window;
+    // Half a window at a time while it is small, a quarter when that still saves packets.
+    if (limit - this.limit < Math.min(this.#window / 2, 1024 * 1024)) return;
+    this.limit = limit;
+    this.#owner.grant(limit);
+  }
+}
+
+function join(chunks: readonly Uint8Array[]): Uint8Array {
+  const whole = new Uint8Array(chunks.reduce((sum, chunk) => sum + chunk.length, 0));
+  let at = 0;
+  for (const chunk of chunks) {
+    whole.set(chunk, at);
+    at += chunk.length;
+  }
+  return whole;
+}

@@ -1,0 +1,151 @@
+/**
+ * A lane is one channel and its accounts. Both sides count the messages of each channel; ACK tells the sender how many came,
+ * and when the channel dies LOST tells it exactly which did not. So nothing is lost and nothing comes twice, whatever dies.
+ */
+import type { Channel } from "../transport/channel.ts";
+import { HIGH_WATER } from "../transport/channel.ts";
+import type { Segment } from "./outbound.ts";
+import type { Stream } from "./stream.ts";
+
+/** A control frame that must arrive. */
+export interface Notice {
+  readonly bytes: Uint8Array;
+  /** Runs when it has gone out on a lane. */
+  sent?: (lane: Lane) => void;
+  /** Runs when the other side is known to have it. */
+  arrived?: () => void;
+}
+
+/** One message that the other side has not acknowledged. */
+interface InFlight {
+  readonly number: number;
+  readonly size: number;
+  readonly notices: readonly Notice[];
+  readonly segments: readonly { readonly stream: Stream; readonly segment: Segment }[];
+}
+
+/** Unacknowledged bytes a lane may always have: three full frames, so that slow start has something to grow on. */
+const MIN_FLIGHT = 192 * 1024;
+/** Beyond this more only waits in the queue below: an association moves at most 0.64 MiB a round trip. */
+const MAX_FLIGHT = 2 * 1024 * 1024;
+/** Milliseconds added to the round trip when a lane's rate is turned into bytes: acknowledgements wait a little. */
+const ACK_SLACK_MS = 20;
+/** Rate samples are taken over at least this many milliseconds. */
+const SAMPLE_MS = 50;
+
+export class Lane {
+  readonly id: number;
+  readonly channel: Channel;
+  /** Large messages go here; the other kind keeps every message within one packet. */
+  bulk: boolean;
+  /** Takes nothing new; closes when all it carries has arrived. */
+  draining = false;
+  /** Messages and bytes received, and how many of them were acknowledged. */
+  received = 0;
+  acknowledged = 0;
+  unacknowledgedBytes = 0;
+  ackDue = false;
+  /** Bytes sent and not acknowledged. */
+  flight = 0;
+  /** When the lane last had nothing in flight or an acknowledgement came. */
+  progress = performance.now();
+  #sent = 0;
+  #confirmed = 0;
+  #inFlight: InFlight[] = [];
+  #head = 0;
+  #delivered = 0;
+  #sample = { time: performance.now(), delivered: 0 };
+  #rates = [0, 0, 0];
+
+  constructor(id: number, channel: Channel, bulk: boolean) {
+    this.id = id;
+    this.channel = channel;
+    this.bulk = bulk;
+  }
+
+  /** Bytes acknowledged since the start. */
+  get delivered(): number {
+    return this.#delivered;
+  }
+
+  /** Whether the lane should be given another message, at a round-trip time of `rtt` ms. */
+  room(rtt: number): boolean {
+    return this.flight < this.allowance(rtt) && this.channel.bufferedAmount < HIGH_WATER;
+  }
+
+  /** Bytes the lane may have in flight: what it moves in two and a half round trips, so that it can still speed up. */
+  allowance(rtt: number): number {
+    const rate = Math.max(...this.#rates);
+    return Math.min(MAX_FLIGHT, MIN_FLIGHT + 2.5 * rate * (rtt + ACK_SLACK_MS));
+  }
+
+  /** Sends one message and keeps what it carries until it is acknowledged. False when the channel is gone. */
+  send(message: Uint8Array, notices: readonly Notice[], segments: InFlight["segments"]): boolean {
+    const number = this.#sent + 1;
+    if (!this.channel.send(message)) return false;
+    this.#sent = number;
+    if (notices.length > 0 || segments.length > 0) {
+      if (this.flight === 0) this.progress = performance.now();
+      this.flight += message.length;
+      this.#inFlight.push({ number, size: message.length, notices, segments });
+    }
+    return true;
+  }
+
+  /** The other side has `count` messages. False when that cannot be. */
+  confirm(count: number, rtt: number): boolean {
+    if (count > this.#sent) return false;
+    if (count <= this.#confirmed) return true;
+    this.#confirmed = count;
+    this.progress = performance.now();
+    this.#release(count);
+    const now = performance.now();
+    const elapsed = now - this.#sample.time;
+    if (elapsed >= Math.max(SAMPLE_MS, rtt)) {
+      this.#rates.shift();
+      this.#rates.push((this.#delivered - this.#sample.delivered) / elapsed);
+      this.#sample = { time: now, delivered: this.#delivered };
+    }
+    return true;
+  }
+
+  /** Ends the accounts: `count` messages arrived, the rest comes back. */
+  settle(count: number): { notices: Notice[]; segments: { stream: Stream; segment: Segment }[] } {
+    this.#release(count);
+    const rest = this.#inFlight.slice(this.#head);
+    this.#inFlight = [];
+    this.#head = 0;
+    this.flight = 0;
+    return {
+      notices: rest.flatMap(({ notices }) => notices),
+      segments: rest.flatMap(({ segments }) => segments),
+    };
+  }
+
+  get sent(): number {
+    return this.#sent;
+  }
+
+  /** Whether control frames are among what is in flight. */
+  get holdsNotices(): boolean {
+    return this.#inFlight.slice(this.#head).some(({ notices }) => notices.length > 0);
+  }
+
+  #release(count: number): void {
+    for (
+      let entry = this.#inFlight[this.#head];
+      entry && entry.number <= count;
+      entry = this.#inFlight[this.#head]
+    ) {
+      this.#head++;
+      this.flight -= entry.size;
+      this.#delivered += entry.size;
+      for (const notice of entry.notices) notice.arrived?.();
+      for (const { stream, segment } of entry.segments) stream.delivered(segment);
+    }
+    if (this.#head > 1024 || this.#head === this.#inFlight.length) {
+      this.#inFlight = this.#inFlight.slice(this.#head);
+      this.#head = 0;
+    }
+  }
+}

@@ -1,0 +1,803 @@
+/**
+ * A session: streams between two peers over lanes (channels) that come and go.
+ *
+ *   streams        lanes                                   frames
+ *   +---------+    +------------------+  every message within one packet: OPEN, FIN, WINDOW, ACK, ..., small DATA
+ *   | Stream  |--->| control lane     |------------------------------------------------------------------------>
+ *   | Stream  |    +------------------+
+ *   | Stream  |--->| bulk lane, ...   |  64 KiB DATA; as many lanes as the path needs (governor.ts)
+ *   +---------+    +------------------+------------------------------------------------------------------------>
+ *
+ *   running --all lanes lost--> down --attach--> running      connect/ makes lanes and gives up when it must
+ *      |  close(): all streams done, GOAWAY both ways
+ *      +--> closing --> closed
+ *
+ * Mixing bulk and control on one association starves control for seconds, hence two kinds of lane. What a dead lane had not
+ * delivered goes out again on another one, exactly (lane.ts). The session knows nothing of how lanes are made.
+ */
+import { DcpipeError, type ErrorCode } from "../errors.ts";
+import type { Channel } from "../transport/channel.ts";
+import {
+  DATA_OVERHEAD,
+  decodeFrames,
+  encodeFrame,
+  MAX_CONTROL_MESSAGE,
+  MAX_HEADER,
+  MAX_PAYLOAD,
+  writeData,
+  writeFrame,
+  type Frame,
+  type Reason,
+} from "../wire/frame.ts";
+import { Writer } from "../wire/bytes.ts";
+import type { Role } from "../wire/hello.ts";
+import { Governor } from "./governor.ts";
+import { INITIAL_WINDOW, MAX_WINDOW } from "./inbound.ts";
+import { Lane, type Notice } from "./lane.ts";
+import type { Segment } from "./outbound.ts";
+import { Stream, type StreamOwner } from "./stream.ts";
+
+/** Streams the other side may have open at once: a busy port forward needs hundreds; each may hold a window of memory. */
+export const MAX_STREAMS = 4096;
+/** Memory that all windows of a session may grow to beyond their initial size. */
+const WINDOW_BUDGET = 3 * MAX_WINDOW;
+/** A stream with less than this to send is interactive: its data goes on the control lane, at once. */
+const INTERACTIVE = 8 * 1024;
+/** Until the first bulk lane stands, data on the control lane may delay control frames by this much at most. */
+const CONTROL_FLIGHT = 128 * 1024;
+/** An acknowledgement waits for company this long, unless this many bytes have come. */
+const ACK_DELAY_MS = 10;
+const ACK_BYTES = 256 * 1024;
+const TICK_MS = 250;
+/** A question every 2.5 s, and silence of 10 s is death: sooner than the 13 s after which SCTP gives up. */
+export const HEARTBEAT_MS = 2500;
+export const DEAD_MS = 10_000;
+/** A lane that makes no progress for this long while others live is dead: SCTP's retransmissions end near 13 s. */
+const LANE_DEAD_MS = 9000;
+/** After both GOAWAYs one side waits for the other to hang up; a lost packet costs a second, not for ever. */
+const LINGER_MS = 2000;
+/** How long a farewell with bad news may take to arrive. */
+const ABORT_MS = 500;
+
+export interface SessionEvents {
+  /** The other side opened a stream. */
+  onstream?: ((stream: Stream) => void) | undefined;
+  /** A message for the layer that makes channels. */
+  onsignal?: ((payload: Uint8Array) => void) | undefined;
+  /** The session would use this many bulk lanes. */
+  onwant?: ((lanes: number) => void) | undefined;
+  /** A lane was lost or closed; `left` remain. At 0 the session waits for a new one. */
+  onlane?: ((id: number, left: number, reason: string) => void) | undefined;
+  /** The session is over: undefined when all was well. */
+  onclosed?: ((error: DcpipeError | undefined) => void) | undefined;
+}
+
+type State = "running" | "closing" | "closed";
+
+export class Session implements SessionEvents {
+  onstream: SessionEvents["onstream"];
+  onsignal: SessionEvents["onsignal"];
+  onwant: SessionEvents["onwant"];
+  onlane: SessionEvents["onlane"];
+  onclosed: SessionEvents["onclosed"];
+  /** Resolves when the session is over and all was well; rejects with the reason otherwise. */
+  readonly closed: Promise<void>;
+  #resolveClosed!: () => void;
+  #rejectClosed!: (error: DcpipeError) => void;
+  #state: State = "running";
+  #error: DcpipeError | undefined;
+
+  readonly #lanes = new Map<number, Lane>();
+  /** Dead lanes: their accounts stay open until each side has told the other what arrived. */
+  readonly #dead = new Map<number, { lane: Lane; told: boolean; settled: boolean }>();
+  readonly #seenLanes = new Set<number>();
+  #control: Lane | undefined;
+
+  readonly #streams = new Map<number, Stream>();
+  #order: Stream[] = [];
+  #turn = 0;
+  #nextId: number;
+  #highestPeerId: number;
+  #peerStreams = 0;
+  #grown = 0;
+  readonly #owner: StreamOwner;
+
+  /** Control frames that must arrive, in order; and those that are worth nothing later. */
+  #notices: Notice[] = [];
+  #urgent: Notice[] = [];
+  readonly #writer = new Writer(MAX_PAYLOAD + MAX_CONTROL_MESSAGE);
+  #pumpQueued = false;
+  #ackTimer: ReturnType<typeof setTimeout> | undefined;
+
+  readonly #ticker: ReturnType<typeof setInterval>;
+  #tickTime = performance.now();
+  #silence = 0;
+  #pings = new Map<number, number>();
+  #pingId = 0;
+  #pingTime = 0;
+  #rtt = 0;
+  #minRtt = Infinity;
+  #governor: Governor | undefined;
+  #wanted = 0;
+  #limited = false;
+  #delivered = 0;
+
+  #goawaySent = false;
+  #goawayReceived = false;
+  #lingerTimer: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(role: Role) {
+    this.#nextId = role === "waiting" ? 0 : 1;
+    this.#highestPeerId = role === "waiting" ? -1 : -2;
+    this.closed = new Promise((resolve, reject) => {
+      this.#resolveClosed = resolve;
+      this.#rejectClosed = reject;
+    });
+    this.closed.catch(() => undefined);
+    this.#owner = {
+      wake: () => {
+        this.#wake();
+      },
+      sendFin: (stream, offset) => {
+        this.#notify({ type: "FIN", stream: stream.id, offset });
+      },
+      sendFinAck: (stream) => {
+        this.#notify({ type: "FIN_ACK", stream: stream.id });
+      },
+      sendReset: (stream, reason, text) => {
+        this.#notify({ type: "RESET", stream: stream.id, reason, text });
+      },
+      sendWindow: (stream, limit) => {
+        this.#notify({ type: "WINDOW", stream: stream.id, limit });
+      },
+      budget: (wanted) => {
+        const grant = Math.min(wanted, WINDOW_BUDGET - this.#grown);
+        this.#grown += grant;
+        return grant;
+      },
+      rtt: () => this.#rtt,
+      gone: (stream) => {
+        this.#forget(stream);
+      },
+    };
+    this.#ticker = setInterval(() => {
+      this.#tick();
+    }, TICK_MS);
+  }
+
+  /** Smoothed round-trip time in milliseconds, 0 while unknown. */
+  get rtt(): number {
+    return this.#rtt;
+  }
+
+  get state(): State | "down" {
+    return this.#state === "running" && this.#lanes.size === 0 ? "down" : this.#state;
+  }
+
+  /** Bulk lanes that stand, and how many the session would use. */
+  get lanes(): { bulk: number; wanted: number } {
+    return { bulk: this.#bulk().length, wanted: this.#wanted };
+  }
+
+  /** Streams that live. */
+  get streams(): number {
+    return this.#streams.size;
+  }
+
+  /** Opens a stream; the header says what for, at most MAX_HEADER bytes. Data may follow at once. */
+  open(header: Uint8Array): Stream {
+    if (this.#state !== "running") throw this.#error ?? new DcpipeError("CLOSED", "the session is closed");
+    if (this.#goawayReceived) throw new DcpipeError("CLOSED", "the other side takes no more streams");
+    if (header.length > MAX_HEADER)
+      throw new DcpipeError("USAGE", `a stream header of ${header.length} bytes, at most ${MAX_HEADER}`);
+    const stream = new Stream(this.#owner, this.#nextId, header, undefined);
+    this.#nextId += 2;
+    this.#adopt(stream);
+    this.#notices.push({
+      bytes: encodeFrame({ type: "OPEN", stream: stream.id, header }),
+      sent: (lane) => {
+        if (stream.openedOn !== "known") stream.openedOn = lane.id;
+      },
+      arrived: () => {
+        stream.openedOn = "known";
+      },
+    });
+    this.#wake();
+    return stream;
+  }
+
+  /** Adds a channel under a number both sides use. Bulk channels must carry messages of 64 KiB and a little. */
+  attach(channel: Channel, id: number, kind: "control" | "bulk"): void {
+    if (this.#state === "closed") {
+      channel.close();
+      return;
+    }
+    const lane = new Lane(id, channel, kind === "bulk");
+    this.#lanes.set(id, lane);
+    this.#seenLanes.add(id);
+    this.#silence = 0;
+    if (!lane.bulk && (!this.#control || this.#control.bulk)) this.#control = lane;
+    this.#control ??= lane;
+    channel.onmessage = (message) => {
+      this.#receive(lane, message);
+    };
+    channel.onclose = () => {
+      this.#lose(lane, "the channel closed");
+    };
+    channel.ondrain = () => {
+      this.#wake();
+    };
+    if (channel.closed) {
+      this.#lose(lane, "the channel closed");
+      return;
+    }
+    if (lane === this.#control) {
+      for (const entry of this.#dead.values()) this.#tellLost(entry);
+      this.#ping();
+    }
+    this.#wake();
+  }
+
+  /** Sends a message to the other side's `onsignal`; it arrives once, whatever channels die. */
+  signal(payload: Uint8Array): void {
+    this.#notify({ type: "SIGNAL", payload });
+  }
+
+  /**
+   * Ends the session well: waits until every stream is done on both sides, then says good-bye. Resolves when it is over.
+   */
+  close(): Promise<void> {
+    if (this.#state === "running") {
+      this.#state = "closing";
+      this.#farewell();
+    }
+    return this.closed;
+  }
+
+  /** Ends the session badly: tells the other side why if it can still be told, and fails every stream. */
+  abort(reason: Reason, text: string, error = new DcpipeError(reason, text)): Promise<void> {
+    if (this.#state === "closed" || this.#error) return this.closed.catch(() => undefined);
+    this.#error = error;
+    this.#state = "closing";
+    for (const stream of [...this.#streams.values()]) stream.fail(error);
+    const lane = this.#control;
+    if (!lane) {
+      this.#finish(error);
+      return Promise.resolve();
+    }
+    this.#notices = [];
+    this.#notices.push({
+      bytes: encodeFrame({ type: "GOAWAY", reason, text }),
+      arrived: () => {
+        this.#finish(error);
+      },
+    });
+    this.#wake();
+    this.#lingerTimer = setTimeout(() => {
+      this.#finish(error);
+    }, ABORT_MS);
+    return this.closed.catch(() => undefined);
+  }
+
+  /** Gives up: no lane will come any more. */
+  fail(error: DcpipeError): void {
+    this.#finish(error);
+  }
+
+  // ---- sending ------------------------------------------------------------------------------------------------------
+
+  #notify(frame: Frame): void {
+    this.#notices.push({ bytes: encodeFrame(frame) });
+    this.#wake();
+  }
+
+  #wake(): void {
+    if (this.#pumpQueued) return;
+    this.#pumpQueued = true;
+    queueMicrotask(() => {
+      this.#pumpQueued = false;
+      this.#pump();
+    });
+  }
+
+  /** Moves what can move: control frames first, then small data, then bulk. */
+  #pump(): void {
+    const control = this.#control;
+    if (!control || this.#state === "closed") return;
+    const bulk = this.#bulk();
+    while (this.#control === control && this.#sendControl(control, bulk.length > 0));
+    this.#sendBulk(bulk);
+    this.#consider(bulk.length);
+  }
+
+  /** Builds and sends one control message; false when there was nothing to send or no room. */
+  #sendControl(lane: Lane, hasBulk: boolean): boolean {
+    const writer = this.#writer.reset();
+    const notices: Notice[] = [];
+    const segments: { stream: Stream; segment: Segment }[] = [];
+    this.#takeNotices(this.#urgent, writer, notices);
+    // A frame that a dead lane may not have delivered must not be overtaken by a later one.
+    if (!this.#unsettledNotices()) this.#takeNotices(this.#notices, writer, notices);
+    if (writer.length > 0 || this.#acksOverdue()) this.#writeAcks(writer);
+    const flight = hasBulk ? CONTROL_FLIGHT : Math.max(CONTROL_FLIGHT, lane.allowance(this.#rtt) / 2);
+    if (lane.flight < flight) {
+      for (const stream of this.#turns()) {
+        const free = MAX_CONTROL_MESSAGE - writer.length - DATA_OVERHEAD;
+        if (free < 64) break;
+        if (!this.#ready(stream) || (hasBulk && stream.openedOn === "known" && stream.sendable > INTERACTIVE))
+          continue;
+        const segment = stream.take(free);
+        if (!segment) continue;
+        writeData(writer, stream.id, segment.offset, segment.pieces);
+        segments.push({ stream, segment });
+      }
+    }
+    if (writer.length === 0) return false;
+    if (lane.send(writer.view(), notices, segments)) {
+      for (const notice of notices) notice.sent?.(lane);
+      return true;
+    }
+    this.#takeBack(notices, segments);
+    this.#lose(lane, "the channel closed");
+    return false;
+  }
+
+  /** Moves frames from a queue into the message while they fit one packet. */
+  #takeNotices(queue: Notice[], writer: Writer, taken: Notice[]): void {
+    let count = 0;
+    for (const notice of queue) {
+      if (writer.length > 0 && writer.length + notice.bytes.length > MAX_CONTROL_MESSAGE) break;
+      writer.raw(notice.bytes);
+      taken.push(notice);
+      count++;
+    }
+    queue.splice(0, count);
+  }
+
+  #sendBulk(bulk: readonly Lane[]): void {
+    this.#limited = false;
+    if (bulk.length === 0) return;
+    for (;;) {
+      const stream = this.#turns().find(
+        (candidate) => candidate.openedOn === "known" && candidate.sendable > 0,
+      );
+      if (!stream) return;
+      const lane = this.#roomiest(bulk);
+      if (!lane) {
+        this.#limited = true;
+        return;
+      }
+      const segment = stream.take(MAX_PAYLOAD);
+      if (!segment) return;
+      const writer = this.#writer.reset();
+      writeData(writer, stream.id, segment.offset, segment.pieces);
+      if (!lane.send(writer.view(), [], [{ stream, segment }])) {
+        this.#takeBack([], [{ stream, segment }]);
+        this.#lose(lane, "the channel closed");
+        return;
+      }
+      this.#turn++;
+    }
+  }
+
+  /** The lane with the smallest share of its allowance in flight, if any has room. */
+  #roomiest(lanes: readonly Lane[]): Lane | undefined {
+    let best: Lane | undefined;
+    let bestShare = Infinity;
+    for (const lane of lanes) {
+      if (lane.draining || lane.channel.closed || !lane.room(this.#rtt)) continue;
+      const share = lane.flight / lane.allowance(this.#rtt);
+      if (share < bestShare) [best, bestShare] = [lane, share];
+    }
+    return best;
+  }
+
+  /** Streams in the order of their turns. */
+  #turns(): Stream[] {
+    const count = this.#order.length;
+    if (count <= 1) return this.#order;
+    const start = this.#turn % count;
+    return [...this.#order.slice(start), ...this.#order.slice(0, start)];
+  }
+
+  /** Whether data of the stream may go on the control lane: OPEN went before it there, or has arrived. */
+  #ready(stream: Stream): boolean {
+    return stream.sendable > 0 && (stream.openedOn === "known" || stream.openedOn === this.#control?.id);
+  }
+
+  #bulk(): Lane[] {
+    const lanes: Lane[] = [];
+    for (const lane of this.#lanes.values()) {
+      if (lane.bulk && lane !== this.#control) lanes.push(lane);
+    }
+    return lanes;
+  }
+
+  #unsettledNotices(): boolean {
+    for (const { lane, settled } of this.#dead.values()) {
+      if (!settled && lane.holdsNotices) return true;
+    }
+    return false;
+  }
+
+  #takeBack(notices: readonly Notice[], segments: readonly { stream: Stream; segment: Segment }[]): void {
+    this.#notices.unshift(...notices);
+    for (const { stream, segment } of segments) stream.takeBack(segment);
+  }
+
+  // ---- acknowledgements ---------------------------------------------------------------------------------------------
+
+  #acksOverdue(): boolean {
+    for (const lane of this.#lanes.values()) {
+      if (lane.ackDue && lane.unacknowledgedBytes >= ACK_BYTES) return true;
+    }
+    return false;
+  }
+
+  #writeAcks(writer: Writer): void {
+    for (const lane of this.#lanes.values()) {
+      if (!lane.ackDue || writer.length > MAX_CONTROL_MESSAGE - 16) continue;
+      writeFrame(writer, { type: "ACK", channel: lane.id, count: lane.received });
+      lane.acknowledged = lane.received;
+      lane.unacknowledgedBytes = 0;
+      lane.ackDue = false;
+    }
+  }
+
+  #owe(lane: Lane, size: number): void {
+    lane.ackDue = true;
+    lane.unacknowledgedBytes += size;
+    if (lane.unacknowledgedBytes >= ACK_BYTES) {
+      this.#wake();
+      return;
+    }
+    this.#ackTimer ??= setTimeout(() => {
+      this.#ackTimer = undefined;
+      const control = this.#control;
+      if (!control) return;
+      const writer = this.#writer.reset();
+      this.#writeAcks(writer);
+      if (writer.length > 0 && !control.send(writer.view(), [], []))
+        this.#lose(control, "the channel closed");
+    }, ACK_DELAY_MS);
+  }
+
+  // ---- receiving ----------------------------------------------------------------------------------------------------
+
+  #receive(lane: Lane, message: Uint8Array): void {
+    if (this.#lanes.get(lane.id) !== lane) return;
+    this.#silence = 0;
+    lane.received++;
+    try {
+      let owes = false;
+      for (const frame of decodeFrames(message)) {
+        this.#handle(frame);
+        owes ||= frame.type !== "ACK" && frame.type !== "PING" && frame.type !== "PONG";
+      }
+      if (owes) this.#owe(lane, message.length);
+    } catch (cause) {
+      const error =
+        cause instanceof DcpipeError ? cause : new DcpipeError("PROTOCOL", String(cause), { cause });
+      const local = new DcpipeError(error.code, `the other side broke the protocol: ${error.message}`, {
+        cause,
+      });
+      void this.abort("PROTOCOL", error.message, local);
+    }
+  }
+
+  #handle(frame: Frame): void {
+    switch (frame.type) {
+      case "OPEN":
+        this.#accept(frame.stream, frame.header);
+        break;
+      case "DATA":
+        this.#find(frame.stream)?.receive(frame.offset, frame.payload);
+        break;
+      case "FIN":
+        this.#find(frame.stream)?.finish(frame.offset);
+        break;
+      case "FIN_ACK":
+        this.#find(frame.stream)?.finAcked();
+        break;
+      case "RESET":
+        this.#find(frame.stream)?.fail(remoteError(frame.reason, frame.text));
+        break;
+      case "WINDOW":
+        this.#find(frame.stream)?.granted(frame.limit);
+        this.#wake();
+        break;
+      case "ACK":
+        this.#acked(frame.channel, frame.count);
+        break;
+      case "LOST":
+        this.#peerLost(frame.channel, frame.count);
+        break;
+      case "PING":
+        this.#urgent.push({ bytes: encodeFrame({ type: "PONG", id: frame.id }) });
+        this.#wake();
+        break;
+      case "PONG":
+        this.#pong(frame.id);
+        break;
+      case "GOAWAY":
+        this.#goneAway(frame.reason, frame.text);
+        break;
+      case "SIGNAL":
+        this.onsignal?.(frame.payload);
+        break;
+    }
+  }
+
+  /** The stream of a frame; undefined when it has ended already. Throws PROTOCOL when it never was. */
+  #find(id: number): Stream | undefined {
+    const stream = this.#streams.get(id);
+    if (stream) return stream;
+    const ours = id % 2 === this.#nextId % 2;
+    if (ours ? id >= this.#nextId : id > this.#highestPeerId) {
+      throw new DcpipeError("PROTOCOL", `a frame for stream ${id}, which was never opened`);
+    }
+    return undefined;
+  }
+
+  #accept(id: number, header: Uint8Array): void {
+    if (id % 2 === this.#nextId % 2 || id !== this.#highestPeerId + 2) {
+      throw new DcpipeError("PROTOCOL", `stream ${id} opened out of turn`);
+    }
+    this.#highestPeerId = id;
+    const limit = this.#peerStreams >= MAX_STREAMS;
+    if (limit || this.#goawaySent || !this.onstream) {
+      const [reason, text] = limit
+        ? (["LIMIT", "too many streams"] as const)
+        : (["REFUSED", "no streams taken"] as const);
+      this.#notify({ type: "RESET", stream: id, reason, text });
+      return;
+    }
+    this.#peerStreams++;
+    const stream = new Stream(this.#owner, id, header.slice(), "known");
+    this.#adopt(stream);
+    this.onstream(stream);
+  }
+
+  #adopt(stream: Stream): void {
+    this.#streams.set(stream.id, stream);
+    this.#order.push(stream);
+  }
+
+  #forget(stream: Stream): void {
+    if (!this.#streams.delete(stream.id)) return;
+    this.#order = this.#order.filter((other) => other !== stream);
+    this.#grown -= stream.extraWindow - INITIAL_WINDOW;
+    if (stream.id % 2 !== this.#nextId % 2) this.#peerStreams--;
+    if (this.#state === "closing" || this.#goawayReceived) this.#farewell();
+  }
+
+  #acked(id: number, count: number): void {
+    const lane = this.#lanes.get(id);
+    if (!lane) {
+      if (!this.#seenLanes.has(id))
+        throw new DcpipeError("PROTOCOL", `an acknowledgement for channel ${id}, which never was`);
+      return;
+    }
+    const before = lane.delivered;
+    if (!lane.confirm(count, this.#rtt))
+      throw new DcpipeError("PROTOCOL", "an acknowledgement for what was not sent");
+    this.#delivered += lane.delivered - before;
+    if (lane.draining && lane.flight === 0) this.#lose(lane, "not needed any more");
+    this.#wake();
+  }
+
+  // ---- lanes that die -----------------------------------------------------------------------------------------------
+
+  /** A lane is dead on our side: keep its accounts, tell the other side what arrived, and go on with another. */
+  #lose(lane: Lane, reason: string): void {
+    if (this.#lanes.get(lane.id) !== lane) return;
+    this.#lanes.delete(lane.id);
+    lane.channel.onmessage = undefined;
+    lane.channel.onclose = undefined;
+    lane.channel.ondrain = undefined;
+    lane.channel.close();
+    if (this.#state === "closed") return;
+    const entry = { lane, told: false, settled: false };
+    this.#dead.set(lane.id, entry);
+    if (this.#control === lane) {
+      const heir = [...this.#lanes.values()].sort(
+        (a, b) => Number(a.bulk) - Number(b.bulk) || a.id - b.id,
+      )[0];
+      this.#control = heir;
+      if (heir) for (const other of this.#dead.values()) this.#tellLost(other);
+    } else {
+      this.#tellLost(entry);
+    }
+    if (this.#lanes.size === 0) {
+      this.#pings.clear();
+      // Nothing is owed to us any more: the other side has hung up after both said good-bye.
+      if (this.#goawaySent || this.#error) {
+        this.#finish(this.#error);
+        return;
+      }
+    }
+    this.onlane?.(lane.id, this.#lanes.size, reason);
+    this.#wake();
+  }
+
+  #tellLost(entry: { lane: Lane; told: boolean; settled: boolean }): void {
+    if (entry.told || !this.#control) return;
+    const { id, received } = entry.lane;
+    this.#urgent.push({
+      bytes: encodeFrame({ type: "LOST", channel: id, count: received }),
+      arrived: () => {
+        entry.told = true;
+        if (entry.settled) this.#dead.delete(id);
+      },
+    });
+    this.#wake();
+  }
+
+  #peerLost(id: number, count: number): void {
+    const lane = this.#lanes.get(id);
+    if (lane) this.#lose(lane, "the other side lost the channel");
+    const entry = this.#dead.get(id);
+    if (!entry) {
+      if (this.#seenLanes.has(id)) return;
+      // A channel that stood on their side only: nothing came over it.
+      this.#seenLanes.add(id);
+      this.#urgent.push({ bytes: encodeFrame({ type: "LOST", channel: id, count: 0 }) });
+      this.#wake();
+      return;
+    }
+    if (entry.settled) return;
+    if (count > entry.lane.sent) throw new DcpipeError("PROTOCOL", "a count of messages that were not sent");
+    const before = entry.lane.delivered;
+    const { notices, segments } = entry.lane.settle(count);
+    this.#delivered += entry.lane.delivered - before;
+    entry.settled = true;
+    if (entry.told) this.#dead.delete(id);
+    this.#takeBack(
+      notices,
+      segments.filter(({ stream }) => this.#streams.get(stream.id) === stream),
+    );
+    this.#wake();
+  }
+
+  // ---- time ---------------------------------------------------------------------------------------------------------
+
+  #tick(): void {
+    const now = performance.now();
+    // A process that was stopped has heard nothing because it did not listen: late ticks count as one.
+    const elapsed = Math.min(now - this.#tickTime, 2 * TICK_MS);
+    this.#tickTime = now;
+    if (this.#lanes.size === 0) return;
+    this.#silence += elapsed;
+    if (this.#silence >= DEAD_MS) {
+      for (const lane of [...this.#lanes.values()]) this.#lose(lane, `nothing heard for ${DEAD_MS / 1000} s`);
+      return;
+    }
+    for (const lane of [...this.#lanes.values()]) {
+      const stuck = lane.flight > 0 && now - lane.progress > LANE_DEAD_MS;
+      if (stuck && this.#lanes.size > 1 && this.#silence < HEARTBEAT_MS)
+        this.#lose(lane, "the channel stalled");
+    }
+    if (now - this.#pingTime >= (this.#limited ? TICK_MS : HEARTBEAT_MS)) this.#ping();
+    this.#govern(now);
+  }
+
+  #ping(): void {
+    this.#pingTime = performance.now();
+    const id = this.#pingId++;
+    if (this.#pings.size < 64) this.#pings.set(id, this.#pingTime);
+    this.#urgent.push({ bytes: encodeFrame({ type: "PING", id }) });
+    this.#wake();
+  }
+
+  #pong(id: number): void {
+    const sent = this.#pings.get(id);
+    if (sent === undefined) throw new DcpipeError("PROTOCOL", "an answer to a question that was not asked");
+    this.#pings.delete(id);
+    const sample = performance.now() - sent;
+    this.#minRtt = Math.min(this.#minRtt, sample);
+    this.#rtt = this.#rtt === 0 ? sample : this.#rtt * 0.75 + sample * 0.25;
+    this.#wake();
+  }
+
+  /** Asks for bulk lanes when a stream first has more than a little to send. */
+  #consider(lanes: number): void {
+    if (lanes > 0 || this.#wanted > 0 || this.#rtt === 0) return;
+    if (!this.#order.some((stream) => stream.sendable > 2 * INTERACTIVE)) return;
+    this.#governor ??= new Governor(this.#rtt);
+    this.#want(this.#governor.target);
+  }
+
+  #govern(now: number): void {
+    const governor = this.#governor;
+    if (!governor) return;
+    const bulk = this.#bulk().filter((lane) => !lane.draining);
+    const target = governor.sample({
+      time: now,
+      delivered: this.#delivered,
+      lanes: bulk.length,
+      limited: this.#limited,
+      rtt: this.#rtt,
+      minRtt: this.#minRtt,
+    });
+    this.#want(target);
+    for (const lane of bulk.slice(Math.max(target, 1))) {
+      lane.draining = true;
+      if (lane.flight === 0) this.#lose(lane, "not needed any more");
+    }
+  }
+
+  #want(lanes: number): void {
+    this.#wanted = lanes;
+    this.onwant?.(lanes);
+  }
+
+  // ---- the end ------------------------------------------------------------------------------------------------------
+
+  #goneAway(reason: Reason, text: string): void {
+    if (reason !== "CLOSED") {
+      this.#finish(remoteError(reason, text));
+      return;
+    }
+    this.#goawayReceived = true;
+    if (this.#goawaySent) this.#finish(this.#error);
+    else this.#farewell();
+  }
+
+  /** Says good-bye once every stream is done. */
+  #farewell(): void {
+    if (this.#goawaySent || this.#error || this.#streams.size > 0) return;
+    this.#goawaySent = true;
+    this.#state = "closing";
+    this.#notify({ type: "GOAWAY", reason: "CLOSED", text: "" });
+    if (this.#goawayReceived) {
+      // The other side hangs up when this good-bye arrives.
+      this.#lingerTimer ??= setTimeout(() => {
+        this.#finish(undefined);
+      }, LINGER_MS);
+    }
+  }
+
+  #finish(error: DcpipeError | undefined): void {
+    if (this.#state === "closed") return;
+    this.#state = "closed";
+    clearInterval(this.#ticker);
+    clearTimeout(this.#ackTimer);
+    clearTimeout(this.#lingerTimer);
+    for (const lane of this.#lanes.values()) {
+      lane.channel.onclose = undefined;
+      lane.channel.onmessage = undefined;
+      lane.channel.ondrain = undefined;
+      lane.channel.close();
+    }
+    this.#lanes.clear();
+    this.#dead.clear();
+    this.#control = undefined;
+    const reason = error ?? new DcpipeError("CLOSED", "the session is closed");
+    for (const stream of [...this.#streams.values()]) stream.fail(reason);
+    this.onclosed?.(error);
+    if (error) this.#rejectClosed(error);
+    else this.#resolveClosed();
+  }
+}
+
+/** What a reason from the other side means on this one. */
+function remoteError(reason: Reason, text: string): DcpipeError {
+  const said = text === "" ? "" : `: ${text}`;
+  const [code, message]: [ErrorCode, string] = REMOTE[reason];
+  return new DcpipeError(code, `${message}${said}`);
+}
+
+const REMOTE: Readonly<Record<Reason, [ErrorCode, string]>> = {
+  CLOSED: ["INCOMPLETE", "the other side closed the stream before its end"],
+  REFUSED: ["REFUSED", "the other side refused"],
+  INTERRUPTED: ["INTERRUPTED", "the other side was interrupted"],
+  PROTOCOL: ["PROTOCOL", "the other side reports a broken protocol"],
+  LIMIT: ["LIMIT", "the other side reached a limit"],
+  IO: ["INCOMPLETE", "the other side failed to read or write"],
+  NO_SPACE: ["INCOMPLETE", "the other side's disk is full"],
+  EXISTS: ["REFUSED", "the other side has it already"],
+  CHECKSUM: ["CHECKSUM", "the other side received something else than was sent"],
+  PIPE_CLOSED: ["INCOMPLETE", "the other side stopped reading"],
+  INCOMPLETE: ["INCOMPLETE", "the other side gave up"],
+  ABORTED: ["INCOMPLETE", "the other side gave up"],
+};

@@ -1,0 +1,224 @@
+/**
+ * A stream: bytes both ways between the two programs at the ends of a session. Each direction ends on its own.
+ *
+ *   writing                                   reading
+ *   open --end()--> FIN sent --FIN_ACK--> done    open --FIN--> all consumed: FIN_ACK sent --> done
+ *     \________________ RESET, either way ______________/
+ *
+ * `end()` resolves when the other side's reader has consumed everything: FIN is not success, the acknowledgement is.
+ */
+import { DcpipeError } from "../errors.ts";
+import type { Reason } from "../wire/frame.ts";
+import { Inbound, type InboundOwner } from "./inbound.ts";
+import { Outbound, type Segment } from "./outbound.ts";
+
+/** What a stream asks of its session. */
+export interface StreamOwner {
+  /** There is something to send. */
+  wake(): void;
+  sendFin(stream: Stream, offset: number): void;
+  sendFinAck(stream: Stream): void;
+  sendReset(stream: Stream, reason: Reason, text: string): void;
+  sendWindow(stream: Stream, limit: number): void;
+  budget(wanted: number): number;
+  rtt(): number;
+  /** Both directions are done, or the stream was reset. */
+  gone(stream: Stream): void;
+}
+
+export class Stream {
+  readonly id: number;
+  /** What the stream is for, as its opener said. */
+  readonly header: Uint8Array;
+  /** Resolves when both directions are done; rejects with the reason of a reset. */
+  readonly closed: Promise<void>;
+  /** The id of the lane that carried OPEN, or "known" once the other side has the stream. */
+  openedOn: number | "known" | undefined;
+  readonly #owner: StreamOwner;
+  readonly #inbound: Inbound;
+  readonly #outbound = new Outbound();
+  #closedResolve!: () => void;
+  #closedReject!: (error: Error) => void;
+  #finAcked: { promise: Promise<void>; resolve: () => void; reject: (error: Error) => void };
+  #writingDone = false;
+  #readingDone = false;
+  #error: DcpipeError | undefined;
+  #readable: ReadableStream<Uint8Array> | undefined;
+  #writable: WritableStream<Uint8Array> | undefined;
+
+  constructor(owner: StreamOwner, id: number, header: Uint8Array, openedOn: "known" | undefined) {
+    this.#owner = owner;
+    this.id = id;
+    this.header = header;
+    this.openedOn = openedOn;
+    this.closed = new Promise((resolve, reject) => {
+      this.#closedResolve = resolve;
+      this.#closedReject = reject;
+    });
+    this.closed.catch(() => undefined);
+    this.#finAcked = deferred();
+    const inboundOwner: InboundOwner = {
+      grant: (limit) => {
+        owner.sendWindow(this, limit);
+      },
+      consumedAll: () => {
+        this.#readingDone = true;
+        owner.sendFinAck(this);
+        this.#settle();
+      },
+      budget: (wanted) => owner.budget(wanted),
+      rtt: () => owner.rtt(),
+    };
+    this.#inbound = new Inbound(inboundOwner);
+  }
+
+  /** Bytes written that the other side is known to hold. */
+  get acknowledged(): number {
+    return this.#outbound.acknowledged;
+  }
+
+  /** Credit windows, received bytes that wait for a reader, and bytes written that have not left. For tests and status. */
+  get memory(): { window: number; held: number; pending: number } {
+    return { window: this.#inbound.window, held: this.#inbound.held, pending: this.#outbound.pending };
+  }
+
+  /**
+   * The next chunk, or undefined at the end. Asking for the next chunk says that the last one was consumed: credit follows.
+   * One read at a time.
+   */
+  read(): Promise<Uint8Array | undefined> {
+    return this.#inbound.read();
+  }
+
+  /** Queues bytes, which must not change until `end` resolves. Resolves when there is room for more. */
+  write(chunk: Uint8Array): Promise<void> {
+    const room = this.#outbound.write(chunk);
+    this.#owner.wake();
+    return room;
+  }
+
+  /** Ends this direction. Resolves when the other side's reader has consumed everything. */
+  end(): Promise<void> {
+    if (!this.#error && this.#outbound.final === undefined) {
+      this.#owner.sendFin(this, this.#outbound.end());
+      this.#owner.wake();
+    }
+    return this.#finAcked.promise;
+  }
+
+  /** Ends both directions now; what is in flight is void. The other side's reads and writes fail with `reason`. */
+  reset(reason: Reason = "CLOSED", text = ""): void {
+    if (this.#error || (this.#readingDone && this.#writingDone)) return;
+    this.#owner.sendReset(this, reason, text);
+    this.fail(new DcpipeError(reason, text || "the stream was closed"));
+  }
+
+  /** The reading direction as a Web Stream; cancelling it resets the stream. */
+  get readable(): ReadableStream<Uint8Array> {
+    this.#readable ??= new ReadableStream<Uint8Array>(
+      {
+        pull: async (controller) => {
+          const chunk = await this.read();
+          if (chunk) controller.enqueue(chunk);
+          else controller.close();
+        },
+        cancel: () => {
+          this.reset("CLOSED");
+        },
+      },
+      { highWaterMark: 0 },
+    );
+    return this.#readable;
+  }
+
+  /** The writing direction as a Web Stream; closing it waits for the other side's reader, aborting it resets the stream. */
+  get writable(): WritableStream<Uint8Array> {
+    this.#writable ??= new WritableStream<Uint8Array>({
+      start: (controller) => {
+        this.closed.catch((error: unknown) => {
+          controller.error(error);
+        });
+      },
+      write: (chunk) => this.write(chunk),
+      close: () => this.end(),
+      abort: () => {
+        this.reset("ABORTED");
+      },
+    });
+    return this.#writable;
+  }
+
+  // What follows is for the session alone.
+
+  get sendable(): number {
+    return this.#error ? 0 : this.#outbound.sendable;
+  }
+
+  /** Bytes granted to the other side that it has not used up. */
+  get windowLimit(): number {
+    return this.#inbound.limit;
+  }
+
+  get extraWindow(): number {
+    return this.#inbound.window;
+  }
+
+  take(max: number): Segment | undefined {
+    return this.#outbound.take(max);
+  }
+
+  takeBack(segment: Segment): void {
+    this.#outbound.takeBack(segment);
+  }
+
+  delivered(segment: Segment): void {
+    this.#outbound.acknowledged += segment.length;
+  }
+
+  receive(offset: number, payload: Uint8Array): void {
+    this.#inbound.receive(offset, payload);
+  }
+
+  finish(offset: number): void {
+    this.#inbound.finish(offset);
+  }
+
+  granted(limit: number): void {
+    if (limit > this.#outbound.limit) this.#outbound.limit = limit;
+  }
+
+  /** FIN_ACK came. Throws PROTOCOL when no FIN was sent or bytes are still on their way. */
+  finAcked(): void {
+    if (this.#outbound.final === undefined) throw new DcpipeError("PROTOCOL", "FIN_ACK without a FIN");
+    this.#writingDone = true;
+    this.#finAcked.resolve();
+    this.#settle();
+  }
+
+  fail(error: DcpipeError): void {
+    if (this.#error || (this.#readingDone && this.#writingDone)) return;
+    this.#error = error;
+    this.#inbound.fail(error);
+    this.#outbound.fail(error);
+    if (!this.#writingDone) this.#finAcked.reject(error);
+    this.#closedReject(error);
+    this.#owner.gone(this);
+  }
+
+  #settle(): void {
+    if (!this.#readingDone || !this.#writingDone || this.#error) return;
+    this.#closedResolve();
+    this.#owner.gone(this);
+  }
+}
+
+function deferred(): { promise: Promise<void>; resolve: () => void; reject: (error: Error) => void } {
+  let resolve!: () => void;
+  let reject!: (error: Error) => void;
+  const promise = new Promise<void>((yes, no) => {
+    resolve = yes;
+    reject = no;
+  });
+  promise.catch(() => undefined);
+  return { promise, resolve, reject };
+}
