@@ -73,11 +73,13 @@ export class Inbound {
     if (this.#final !== undefined && end > this.#final)
       throw new DcpipeError("PROTOCOL", "data beyond the end of the stream");
     if (this.#error || end <= this.#contiguous) return;
+    // A small view must not keep a large message alive.
+    const kept = payload.length * 2 < payload.buffer.byteLength ? payload.slice() : payload;
     if (offset > this.#contiguous) {
-      this.#keepEarly({ offset, payload });
+      this.#keepEarly({ offset, payload: kept });
       return;
     }
-    this.#append(offset, payload);
+    this.#append(offset, kept);
     this.#joinEarly();
     this.#wake();
   }

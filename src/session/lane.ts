@@ -10,6 +10,8 @@ import type { Stream } from "./stream.ts";
 /** A control frame that must arrive. */
 export interface Notice {
   readonly bytes: Uint8Array;
+  /** Worth nothing on another lane: not sent again. */
+  readonly once?: boolean;
   /** Runs when it has gone out on a lane. */
   sent?: (lane: Lane) => void;
   /** Runs when the other side is known to have it. */
@@ -117,7 +119,7 @@ export class Lane {
     this.#head = 0;
     this.flight = 0;
     return {
-      notices: rest.flatMap(({ notices }) => notices),
+      notices: rest.flatMap(({ notices }) => notices.filter(({ once }) => !once)),
       segments: rest.flatMap(({ segments }) => segments),
     };
   }
@@ -126,9 +128,9 @@ export class Lane {
     return this.#sent;
   }
 
-  /** Whether control frames are among what is in flight. */
+  /** Whether control frames that must arrive in order are among what is in flight. */
   get holdsNotices(): boolean {
-    return this.#inFlight.slice(this.#head).some(({ notices }) => notices.length > 0);
+    return this.#inFlight.slice(this.#head).some(({ notices }) => notices.some(({ once }) => !once));
   }
 
   #release(count: number): void {

@@ -60,8 +60,8 @@ const LINGER_MS = 2000;
 const ABORT_MS = 500;
 
 export interface SessionEvents {
-  /** The other side opened a stream. */
-  onstream?: ((stream: Stream) => void) | undefined;
+  /** The round-trip time is known for the first time. */
+  onrtt?: (() => void) | undefined;
   /** A message for the layer that makes channels. */
   onsignal?: ((payload: Uint8Array) => void) | undefined;
   /** The session would use this many bulk lanes. */
@@ -75,7 +75,7 @@ export interface SessionEvents {
 type State = "running" | "closing" | "closed";
 
 export class Session implements SessionEvents {
-  onstream: SessionEvents["onstream"];
+  onrtt: SessionEvents["onrtt"];
   onsignal: SessionEvents["onsignal"];
   onwant: SessionEvents["onwant"];
   onlane: SessionEvents["onlane"];
@@ -95,6 +95,9 @@ export class Session implements SessionEvents {
 
   readonly #streams = new Map<number, Stream>();
   #order: Stream[] = [];
+  /** Streams the other side opened and nobody has taken, or those who wait for one. */
+  readonly #unclaimed: Stream[] = [];
+  #claimants: { resolve: (stream: Stream) => void; reject: (error: Error) => void }[] = [];
   #turn = 0;
   #nextId: number;
   #highestPeerId: number;
@@ -102,9 +105,10 @@ export class Session implements SessionEvents {
   #grown = 0;
   readonly #owner: StreamOwner;
 
-  /** Control frames that must arrive, in order; and those that are worth nothing later. */
+  /** Control frames that must arrive, in order; those that must arrive on this lane; those that may be lost (PING, PONG). */
   #notices: Notice[] = [];
   #urgent: Notice[] = [];
+  #fleeting: Uint8Array[] = [];
   readonly #writer = new Writer(MAX_PAYLOAD + MAX_CONTROL_MESSAGE);
   #pumpQueued = false;
   #ackTimer: ReturnType<typeof setTimeout> | undefined;
@@ -206,6 +210,25 @@ export class Session implements SessionEvents {
     return stream;
   }
 
+  /** The next stream the other side opens. Rejects when the session ends, or with ABORTED by the signal. */
+  accept({ signal }: { signal?: AbortSignal } = {}): Promise<Stream> {
+    const stream = this.#unclaimed.shift();
+    if (stream) return Promise.resolve(stream);
+    if (this.#state === "closed" || this.#error || this.#goawayReceived) {
+      return Promise.reject(this.#error ?? new DcpipeError("CLOSED", "the session is closed"));
+    }
+    return new Promise((resolve, reject) => {
+      const claimant = { resolve, reject };
+      this.#claimants.push(claimant);
+      const abort = (): void => {
+        this.#claimants = this.#claimants.filter((other) => other !== claimant);
+        reject(new DcpipeError("ABORTED", "stopped", { cause: signal?.reason }));
+      };
+      if (signal?.aborted) abort();
+      else signal?.addEventListener("abort", abort, { once: true });
+    });
+  }
+
   /** Adds a channel under a number both sides use. Bulk channels must carry messages of 64 KiB and a little. */
   attach(channel: Channel, id: number, kind: "control" | "bulk"): void {
     if (this.#state === "closed") {
@@ -260,6 +283,7 @@ export class Session implements SessionEvents {
     this.#error = error;
     this.#state = "closing";
     for (const stream of [...this.#streams.values()]) stream.fail(error);
+    for (const { reject } of this.#claimants.splice(0)) reject(error);
     const lane = this.#control;
     if (!lane) {
       this.#finish(error);
@@ -315,8 +339,9 @@ export class Session implements SessionEvents {
     const writer = this.#writer.reset();
     const notices: Notice[] = [];
     const segments: { stream: Stream; segment: Segment }[] = [];
+    for (const bytes of this.#fleeting.splice(0, 16)) writer.raw(bytes);
     this.#takeNotices(this.#urgent, writer, notices);
-    // A frame that a dead lane may not have delivered must not be overtaken by a later one.
+    // A frame that another lane may not have delivered must not be overtaken by a later one.
     if (!this.#unsettledNotices()) this.#takeNotices(this.#notices, writer, notices);
     if (writer.length > 0 || this.#acksOverdue()) this.#writeAcks(writer);
     const flight = hasBulk ? CONTROL_FLIGHT : Math.max(CONTROL_FLIGHT, lane.allowance(this.#rtt) / 2);
@@ -417,6 +442,9 @@ export class Session implements SessionEvents {
     for (const { lane, settled } of this.#dead.values()) {
       if (!settled && lane.holdsNotices) return true;
     }
+    for (const lane of this.#lanes.values()) {
+      if (lane !== this.#control && lane.holdsNotices) return true;
+    }
     return false;
   }
 
@@ -513,7 +541,7 @@ export class Session implements SessionEvents {
         this.#peerLost(frame.channel, frame.count);
         break;
       case "PING":
-        this.#urgent.push({ bytes: encodeFrame({ type: "PONG", id: frame.id }) });
+        if (this.#fleeting.length < 64) this.#fleeting.push(encodeFrame({ type: "PONG", id: frame.id }));
         this.#wake();
         break;
       case "PONG":
@@ -545,7 +573,7 @@ export class Session implements SessionEvents {
     }
     this.#highestPeerId = id;
     const limit = this.#peerStreams >= MAX_STREAMS;
-    if (limit || this.#goawaySent || !this.onstream) {
+    if (limit || this.#state !== "running") {
       const [reason, text] = limit
         ? (["LIMIT", "too many streams"] as const)
         : (["REFUSED", "no streams taken"] as const);
@@ -555,7 +583,9 @@ export class Session implements SessionEvents {
     this.#peerStreams++;
     const stream = new Stream(this.#owner, id, header.slice(), "known");
     this.#adopt(stream);
-    this.onstream(stream);
+    const claimant = this.#claimants.shift();
+    if (claimant) claimant.resolve(stream);
+    else this.#unclaimed.push(stream);
   }
 
   #adopt(stream: Stream): void {
@@ -610,6 +640,7 @@ export class Session implements SessionEvents {
     }
     if (this.#lanes.size === 0) {
       this.#pings.clear();
+      this.#fleeting = [];
       // Nothing is owed to us any more: the other side has hung up after both said good-bye.
       if (this.#goawaySent || this.#error) {
         this.#finish(this.#error);
@@ -625,6 +656,7 @@ export class Session implements SessionEvents {
     const { id, received } = entry.lane;
     this.#urgent.push({
       bytes: encodeFrame({ type: "LOST", channel: id, count: received }),
+      once: true,
       arrived: () => {
         entry.told = true;
         if (entry.settled) this.#dead.delete(id);
@@ -641,7 +673,7 @@ export class Session implements SessionEvents {
       if (this.#seenLanes.has(id)) return;
       // A channel that stood on their side only: nothing came over it.
       this.#seenLanes.add(id);
-      this.#urgent.push({ bytes: encodeFrame({ type: "LOST", channel: id, count: 0 }) });
+      this.#urgent.push({ bytes: encodeFrame({ type: "LOST", channel: id, count: 0 }), once: true });
       this.#wake();
       return;
     }
@@ -685,17 +717,20 @@ export class Session implements SessionEvents {
     this.#pingTime = performance.now();
     const id = this.#pingId++;
     if (this.#pings.size < 64) this.#pings.set(id, this.#pingTime);
-    this.#urgent.push({ bytes: encodeFrame({ type: "PING", id }) });
+    this.#fleeting.push(encodeFrame({ type: "PING", id }));
     this.#wake();
   }
 
   #pong(id: number): void {
     const sent = this.#pings.get(id);
-    if (sent === undefined) throw new DcpipeError("PROTOCOL", "an answer to a question that was not asked");
+    if (id >= this.#pingId) throw new DcpipeError("PROTOCOL", "an answer to a question that was not asked");
+    if (sent === undefined) return;
     this.#pings.delete(id);
     const sample = performance.now() - sent;
     this.#minRtt = Math.min(this.#minRtt, sample);
-    this.#rtt = this.#rtt === 0 ? sample : this.#rtt * 0.75 + sample * 0.25;
+    const first = this.#rtt === 0;
+    this.#rtt = first ? sample : this.#rtt * 0.75 + sample * 0.25;
+    if (first) this.onrtt?.();
     this.#wake();
   }
 
@@ -739,6 +774,8 @@ export class Session implements SessionEvents {
       return;
     }
     this.#goawayReceived = true;
+    for (const { reject } of this.#claimants.splice(0))
+      reject(new DcpipeError("CLOSED", "the other side takes no more streams"));
     if (this.#goawaySent) this.#finish(this.#error);
     else this.#farewell();
   }
@@ -774,6 +811,7 @@ export class Session implements SessionEvents {
     this.#control = undefined;
     const reason = error ?? new DcpipeError("CLOSED", "the session is closed");
     for (const stream of [...this.#streams.values()]) stream.fail(reason);
+    for (const { reject } of this.#claimants.splice(0)) reject(reason);
     this.onclosed?.(error);
     if (error) this.#rejectClosed(error);
     else this.#resolveClosed();

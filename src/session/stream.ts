@@ -190,6 +190,7 @@ export class Stream {
   /** FIN_ACK came. Throws PROTOCOL when no FIN was sent or bytes are still on their way. */
   finAcked(): void {
     if (this.#outbound.final === undefined) throw new DcpipeError("PROTOCOL", "FIN_ACK without a FIN");
+    this.#outbound.acknowledged = this.#outbound.final;
     this.#writingDone = true;
     this.#finAcked.resolve();
     this.#settle();

@@ -1,0 +1,172 @@
+/**
+ * One try at one channel: a peer connection, then HELLO both ways (docs/protocol.md, section 3).
+ *
+ *   create -> ICE -> DTLS -> SCTP open -> HELLO sent and received -> [READY] -> stands
+ *               \______/ 3 s           \_________________________________/ 5 s
+ *
+ * READY is exchanged on bulk channels only, where it proves that packets of the hoped MTU pass.
+ */
+import { asDcpipeError, DcpipeError } from "../errors.ts";
+import { sameBytes, type Fingerprints, type Keys } from "../signalling/keys.ts";
+import type { Certificate } from "../transport/certificate.ts";
+import type { Channel } from "../transport/channel.ts";
+import type { Candidate, CreatePeer, Peer, TurnServer } from "../transport/peer.ts";
+import {
+  decodeHello,
+  decodeReady,
+  encodeHello,
+  encodeReady,
+  isReady,
+  PROTOCOL_VERSION,
+  type Role,
+} from "../wire/hello.ts";
+
+/** ICE is through but DTLS is not: a lost first flight waits a second, a lost cause for ever. Try again after this. */
+const STALL_MS = 3000;
+/** A peer that opens a channel and says nothing is none of ours. */
+const HELLO_MS = 5000;
+/** A full-size HELLO and its READY: four round trips of half a second. */
+const PROBE_MS = 2000;
+/** The part of the packet that is not ours: IPv4 20, UDP 8, DTLS 48, SCTP 12 and its chunk header 16, taken generously. */
+const PACKET_OVERHEAD = 110;
+
+/** What all links of one session share. */
+export interface LinkContext {
+  readonly role: Role;
+  readonly keys: Keys;
+  readonly certificate: Certificate;
+  readonly fingerprints: Fingerprints;
+  readonly createPeer: CreatePeer;
+  readonly bind: string | undefined;
+  readonly turn: readonly TurnServer[];
+  readonly relayOnly: boolean;
+}
+
+export interface LinkTarget {
+  readonly epoch: number;
+  readonly index: number;
+  readonly mtu: number;
+  readonly ports: readonly [number, number] | undefined;
+  readonly stun: { readonly host: string; readonly port: number } | undefined;
+  /** Addresses of the other side known now; more may be added to the peer. */
+  readonly candidates: readonly Candidate[];
+}
+
+export interface Link {
+  readonly peer: Peer;
+  /** Resolves with a channel on which the other side has proved itself; rejects with a DcpipeError. */
+  readonly established: Promise<Channel>;
+  close(): void;
+}
+
+/** Starts a try. Throws USAGE when the wanted port cannot be had. */
+export async function openLink(context: LinkContext, target: LinkTarget): Promise<Link> {
+  const { role, keys, fingerprints } = context;
+  const { epoch, index } = target;
+  const other: Role = role === "waiting" ? "joining" : "waiting";
+  const peer = await context.createPeer({
+    type: role === "waiting" ? "offer" : "answer",
+    local: { ...keys.ice(role, epoch, index), certificate: context.certificate },
+    remote: {
+      ...keys.ice(other, epoch, index),
+      fingerprint: fingerprints[other],
+      candidates: target.candidates,
+    },
+    ports: target.ports,
+    bind: context.bind,
+    stun: target.stun,
+    turn: context.turn,
+    relayOnly: context.relayOnly,
+    mtu: target.mtu,
+  });
+  const established = new Promise<Channel>((resolve, reject) => {
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const fail = (error: DcpipeError): void => {
+      clearTimeout(timer);
+      reject(error);
+      peer.close();
+    };
+    const within = (milliseconds: number, what: string): void => {
+      clearTimeout(timer);
+      timer = setTimeout(() => {
+        fail(new DcpipeError("TIMEOUT", what));
+      }, milliseconds);
+    };
+    peer.onstate = (state) => {
+      if (state === "connected") within(STALL_MS, "addresses found, but no secure channel came up");
+      if (state === "failed" || state === "closed")
+        fail(new DcpipeError("ICE_FAILED", "no path to the other side"));
+      if (state !== "open" || !peer.channel) return;
+      within(target.index === 0 ? HELLO_MS : PROBE_MS, "the other side opened a channel and said nothing");
+      const channel = peer.channel;
+      greet(context, target, channel).then(
+        () => {
+          clearTimeout(timer);
+          resolve(channel);
+        },
+        (error: unknown) => {
+          fail(asDcpipeError(error, "PROTOCOL"));
+        },
+      );
+    };
+  });
+  established.catch(() => undefined);
+  return {
+    peer,
+    established,
+    close: () => {
+      peer.close();
+    },
+  };
+}
+
+/** Exchanges HELLO, and READY on a bulk channel. Rejects with AUTH_FAILED, VERSION or PROTOCOL. */
+function greet(context: LinkContext, target: LinkTarget, channel: Channel): Promise<void> {
+  const { role, keys, fingerprints } = context;
+  const { epoch, index, mtu } = target;
+  const other: Role = role === "waiting" ? "joining" : "waiting";
+  const probe = index === 0 ? 0 : mtu - PACKET_OVERHEAD;
+  const mine = encodeHello(
+    { version: PROTOCOL_VERSION, role, epoch, index, proof: keys.proof(role, epoch, index, fingerprints) },
+    probe,
+  );
+  return new Promise((resolve, reject) => {
+    let greeted = false;
+    let ready = index === 0;
+    channel.onmessage = (message) => {
+      try {
+        if (greeted && !ready && isReady(message)) {
+          if (decodeReady(message) !== mine.length)
+            throw new DcpipeError("PROTOCOL", "READY for another HELLO");
+          ready = true;
+        } else if (!greeted) {
+          const hello = decodeHello(message);
+          if (hello.version !== PROTOCOL_VERSION) {
+            throw new DcpipeError(
+              "VERSION",
+              `the other side speaks version ${hello.version}, this one ${PROTOCOL_VERSION}`,
+            );
+          }
+          if (hello.role !== other || hello.epoch !== epoch || hello.index !== index) {
+            throw new DcpipeError("PROTOCOL", "a HELLO for another channel");
+          }
+          if (!sameBytes(hello.proof, keys.proof(other, epoch, index, fingerprints))) {
+            throw new DcpipeError("AUTH_FAILED", "the other side could not prove that it holds the token");
+          }
+          greeted = true;
+          if (index !== 0) channel.send(encodeReady(message.length));
+        } else {
+          throw new DcpipeError("PROTOCOL", "a message before READY");
+        }
+      } catch (error) {
+        reject(error as Error);
+        return;
+      }
+      if (!greeted || !ready) return;
+      // Later messages wait in the channel until the session listens.
+      channel.onmessage = undefined;
+      resolve();
+    };
+    channel.send(mine);
+  });
+}

@@ -1,0 +1,51 @@
+/** STUN and TURN servers as people write them. */
+import { DcpipeError } from "../errors.ts";
+import type { TurnServer } from "../transport/peer.ts";
+
+export const DEFAULT_STUN: readonly string[] = [
+  "stun:stun.l.google.com:19302",
+  "stun:stun1.l.google.com:19302",
+  "stun:stun2.l.google.com:19302",
+  "stun:stun3.l.google.com:19302",
+  "stun:stun4.l.google.com:19302",
+];
+
+const STUN_PORT = 3478;
+
+/** `stun:host[:port]`, RFC 7064. Throws USAGE. */
+export function parseStunUrl(url: string): { host: string; port: number } {
+  const match = /^(?:stun:)?(.+)$/.exec(url);
+  const address = match?.[1] === undefined ? undefined : parseHostPort(match[1]);
+  if (!address || /^(stuns|turns?|https?|wss?):/.test(url)) {
+    throw new DcpipeError("USAGE", `"${url}" is no STUN server: write stun:HOST or stun:HOST:PORT`);
+  }
+  return address;
+}
+
+/** `turn:user:password@host[:port][?transport=udp]`; user and password may be percent-encoded. Throws USAGE. */
+export function parseTurnUrl(url: string): TurnServer {
+  const match = /^(turns?):([^:@]+):([^@]+)@([^?]+)(?:\?transport=(udp|tcp|tls))?$/.exec(url);
+  const [, scheme, user, password, where, transport] = match ?? [];
+  const address = where === undefined ? undefined : parseHostPort(where);
+  if (!address || user === undefined || password === undefined) {
+    throw new DcpipeError(
+      "USAGE",
+      "no TURN server: write turn:USER:PASSWORD@HOST or turn:USER:PASSWORD@HOST:PORT",
+    );
+  }
+  if (scheme === "turns" || (transport !== undefined && transport !== "udp")) {
+    throw new DcpipeError("USAGE", "TURN over TCP or TLS is not supported yet: name a TURN server over UDP");
+  }
+  try {
+    return { ...address, username: decodeURIComponent(user), password: decodeURIComponent(password) };
+  } catch (cause) {
+    throw new DcpipeError("USAGE", "the TURN user or password has a broken percent-encoding", { cause });
+  }
+}
+
+function parseHostPort(text: string): { host: string; port: number } | undefined {
+  const match = /^(?:\[([0-9A-Fa-f:.]+)\]|([^\s:/[\]]+))(?::(\d{1,5}))?$/.exec(text);
+  const host = match?.[1] ?? match?.[2];
+  const port = match?.[3] === undefined ? STUN_PORT : Number(match[3]);
+  return host === undefined || port < 1 || port > 65535 ? undefined : { host, port };
+}
