@@ -5,9 +5,10 @@
  */
 import { DcpipeError } from "../errors.ts";
 import { Session } from "../session/session.ts";
-import { Keys, sameBytes } from "../signalling/keys.ts";
+import { Keys } from "../signalling/keys.ts";
 import { CERTIFICATE_SEED_SIZE, certificateFromSeed } from "../transport/certificate.ts";
 import type { CreatePeer } from "../transport/peer.ts";
+import { sameBytes } from "../wire/bytes.ts";
 import { MAX_CANDIDATES, type Candidate } from "../wire/candidate.ts";
 import { decodeToken, encodeToken, SECRET_SIZE } from "../wire/token.ts";
 import { Connection, GATHER_MS, type ConnectionEvent, type StunServer } from "./connection.ts";

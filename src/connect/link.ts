@@ -7,10 +7,11 @@
  * READY is exchanged on bulk channels only, where it proves that packets of the hoped MTU pass.
  */
 import { asDcpipeError, DcpipeError } from "../errors.ts";
-import { sameBytes, type Fingerprints, type Keys } from "../signalling/keys.ts";
+import type { Fingerprints, Keys } from "../signalling/keys.ts";
 import type { Certificate } from "../transport/certificate.ts";
 import type { Channel } from "../transport/channel.ts";
 import type { Candidate, CreatePeer, Peer, TurnServer } from "../transport/peer.ts";
+import { sameBytes } from "../wire/bytes.ts";
 import {
   decodeHello,
   decodeReady,

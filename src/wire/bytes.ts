@@ -181,3 +181,11 @@ export function fromBase64url(text: string): Uint8Array {
   if (toBase64url(bytes) !== text) throw protocolError("base64url with stray bits");
   return bytes;
 }
+
+/** Compares without telling by its time where the first difference is. */
+export function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
+  if (a.length !== b.length) return false;
+  let difference = 0;
+  for (const [i, byte] of a.entries()) difference |= byte ^ (b[i] ?? 0);
+  return difference === 0;
+}

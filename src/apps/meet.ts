@@ -1,0 +1,25 @@
+/** The first stream of a session: the joining side opens it and says what it does; the waiting side must do the counterpart. */
+import { DcpipeError } from "../errors.ts";
+import type { Session } from "../session/session.ts";
+import type { Stream } from "../session/stream.ts";
+import { decodeHeader, encodeHeader, type StreamKind } from "../wire/header.ts";
+import type { Role } from "../wire/hello.ts";
+
+const COUNTERPART: Readonly<Record<StreamKind, StreamKind>> = {
+  pipe: "pipe",
+  send: "receive",
+  receive: "send",
+};
+
+/** Opens or takes the stream for `kind`. Rejects with REFUSED when the other side does something that does not fit. */
+export async function meet(session: Session, role: Role, kind: StreamKind): Promise<Stream> {
+  if (role === "joining") return session.open(encodeHeader({ kind }));
+  const stream = await session.accept();
+  const theirs = decodeHeader(stream.header).kind;
+  if (theirs === COUNTERPART[kind]) return stream;
+  stream.reset("REFUSED", `it runs "dcpipe ${kind}", which does not go with "dcpipe ${theirs}"`);
+  throw new DcpipeError(
+    "REFUSED",
+    `the other side runs "dcpipe ${theirs}", which does not go with "dcpipe ${kind}"`,
+  );
+}

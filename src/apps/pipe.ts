@@ -1,0 +1,74 @@
+/**
+ * Joins this side's source and sink with the other side's, both directions at once; each ends on its own.
+ *
+ *   source --> stream --> their sink          their source --> stream --> sink
+ */
+import { asDcpipeError, type DcpipeError } from "../errors.ts";
+import type { Session } from "../session/session.ts";
+import type { Stream } from "../session/stream.ts";
+import { REASONS } from "../wire/frame.ts";
+import type { Role } from "../wire/hello.ts";
+import { isReason, type Sink, type Source } from "./endpoints.ts";
+import { meet } from "./meet.ts";
+
+export interface PipeOptions {
+  readonly source: Source;
+  readonly sink: Sink;
+  /** Bytes the other side holds, and bytes written to the sink. */
+  readonly onprogress?: (sent: number, received: number) => void;
+}
+
+/** Runs until both directions have ended on both sides. Resolves with the bytes sent and received. */
+export async function pipe(
+  session: Session,
+  role: Role,
+  options: PipeOptions,
+): Promise<{ sent: number; received: number }> {
+  const { source, sink, onprogress } = options;
+  const stream = await meet(session, role, "pipe");
+  let received = 0;
+  const report = (): void => onprogress?.(stream.acknowledged, received);
+  const out = send(stream, source, report);
+  const back = receive(stream, sink, (bytes) => {
+    received += bytes;
+    report();
+  });
+  try {
+    // A reset must not wait for a source that may never speak again.
+    await Promise.race([Promise.all([out, back]), stream.closed.then(() => Promise.all([out, back]))]);
+  } finally {
+    source.cancel();
+  }
+  return { sent: stream.acknowledged, received };
+}
+
+async function send(stream: Stream, source: Source, report: () => void): Promise<void> {
+  try {
+    for (let chunk = await source.read(); chunk; chunk = await source.read()) {
+      await stream.write(chunk);
+      report();
+    }
+  } catch (error) {
+    throw giveUp(stream, asDcpipeError(error, "IO", "reading failed"));
+  }
+  await stream.end();
+  report();
+}
+
+async function receive(stream: Stream, sink: Sink, report: (bytes: number) => void): Promise<void> {
+  try {
+    for (let chunk = await stream.read(); chunk; chunk = await stream.read()) {
+      await sink.write(chunk);
+      report(chunk.length);
+    }
+    await sink.end();
+  } catch (error) {
+    throw giveUp(stream, asDcpipeError(error, "IO", "writing failed"));
+  }
+}
+
+/** Tells the other side why, unless it is the one who ended it. */
+function giveUp(stream: Stream, error: DcpipeError): DcpipeError {
+  stream.reset(isReason(error.code, REASONS) ? error.code : "IO", error.message);
+  return error;
+}

@@ -1,0 +1,67 @@
+/** Standard streams, and any Node stream, as Source and Sink. */
+import type { Readable, Writable } from "node:stream";
+import type { Sink, Source } from "../apps/endpoints.ts";
+import { asDcpipeError, DcpipeError } from "../errors.ts";
+
+/** Chunks of a Node readable. Reading starts with the first `read`. */
+export function readableSource(readable: Readable): Source {
+  let iterator: AsyncIterator<unknown> | undefined;
+  return {
+    read: async () => {
+      iterator ??= readable[Symbol.asyncIterator]();
+      try {
+        const { value, done } = await iterator.next();
+        if (done) return undefined;
+        return typeof value === "string" ? Buffer.from(value) : (value as Uint8Array);
+      } catch (error) {
+        throw asDcpipeError(error, "IO", "reading failed");
+      }
+    },
+    cancel: () => {
+      readable.destroy();
+    },
+  };
+}
+
+/** A Node writable; `end` ends it too unless `keepOpen`. A reader that went away is PIPE_CLOSED. */
+export function writableSink(writable: Writable, { keepOpen = false } = {}): Sink {
+  let broken: DcpipeError | undefined;
+  writable.on("error", (error: NodeJS.ErrnoException) => {
+    broken ??= writeError(error);
+  });
+  return {
+    write: (chunk) =>
+      new Promise((resolve, reject) => {
+        if (broken) {
+          reject(broken);
+          return;
+        }
+        writable.write(chunk, (error) => {
+          if (error) reject(writeError(error));
+          else resolve();
+        });
+      }),
+    end: () =>
+      new Promise((resolve, reject) => {
+        if (broken) {
+          reject(broken);
+        } else if (keepOpen) {
+          resolve();
+        } else {
+          writable.end((error?: Error | null) => {
+            if (error) reject(writeError(error));
+            else resolve();
+          });
+        }
+      }),
+  };
+}
+
+function writeError(error: NodeJS.ErrnoException): DcpipeError {
+  if (error.code === "EPIPE" || error.code === "ERR_STREAM_DESTROYED") {
+    return new DcpipeError("PIPE_CLOSED", "the reader of our output has gone", { cause: error });
+  }
+  if (error.code === "ENOSPC" || error.code === "EDQUOT")
+    return new DcpipeError("NO_SPACE", "no space left", { cause: error });
+  return new DcpipeError("IO", `writing failed: ${error.message}`, { cause: error });
+}
