@@ -40,6 +40,7 @@ export { decodeToken, looksLikeToken } from "./wire/token.ts";
 export { pipe, type PipeOptions } from "./apps/pipe.ts";
 export { sendFiles, type SendOptions, type TransferResult } from "./apps/send.ts";
 export { receiveFiles, type ReceiveOptions } from "./apps/receive.ts";
+export { limitSource } from "./apps/limit.ts";
 export { checkName, escapeText } from "./apps/names.ts";
 export type {
   Digest,
@@ -55,5 +56,7 @@ export type {
 export { createDigest } from "./node/digest.ts";
 export { checkSource, diskTarget, findPlace, openSource, type DiskPlace } from "./node/disk.ts";
 export { toDuplex } from "./node/duplex.ts";
+export { findOffer, readTokenFile, removeTokenFile, writeTokenFile } from "./node/tokenfile.ts";
+export { runVia, type Via } from "./node/via.ts";
 export { preload } from "./node/rtc.ts";
-export { readableSource, writableSink } from "./node/stdio.ts";
+export { readableSource, stdoutSink, writableSink } from "./node/stdio.ts";

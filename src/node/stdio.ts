@@ -1,4 +1,6 @@
 /** Standard streams, and any Node stream, as Source and Sink. */
+import { createWriteStream, fstatSync } from "node:fs";
+import { Socket } from "node:net";
 import type { Readable, Writable } from "node:stream";
 import type { Sink, Source } from "../apps/endpoints.ts";
 import { asDcpipeError, DcpipeError } from "../errors.ts";
@@ -21,6 +23,19 @@ export function readableSource(readable: Readable): Source {
       readable.destroy();
     },
   };
+}
+
+/**
+ * Standard output. Its end closes the descriptor, so that a reader behind it sees the end of this direction while the other
+ * goes on (`dcpipe pipe | sort`); `process.stdout` itself cannot be closed.
+ */
+export function stdoutSink(): Sink {
+  if (process.stdout.isTTY) return writableSink(process.stdout, { keepOpen: true });
+  const info = fstatSync(1);
+  const pipe = info.isFIFO() || info.isSocket();
+  return writableSink(
+    pipe ? new Socket({ fd: 1, readable: false, writable: true }) : createWriteStream("", { fd: 1 }),
+  );
 }
 
 /** A Node writable; `end` ends it too unless `keepOpen`. A reader that went away is PIPE_CLOSED. */

@@ -172,7 +172,7 @@ export class Stream {
   }
 
   delivered(segment: Segment): void {
-    this.#outbound.acknowledged += segment.length;
+    if (!this.#writingDone) this.#outbound.acknowledged += segment.length;
   }
 
   receive(offset: number, payload: Uint8Array): void {

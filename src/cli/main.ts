@@ -1,0 +1,108 @@
+/**
+ * The command line: yargs reads it, one function a verb runs it. Verbs are loaded when they are called, so that --help does
+ * not wait for cryptography and WebRTC.
+ */
+import { readFileSync } from "node:fs";
+import yargs from "yargs";
+import { asDcpipeError, DcpipeError } from "../errors.ts";
+import { commonOptions } from "./options.ts";
+import type { PipeArguments } from "./pipe.ts";
+import type { ReceiveArguments } from "./receive.ts";
+import type { SendArguments } from "./send.ts";
+
+const OUTPUT = "where to: directory, file, or - for stdout";
+
+function version(): string {
+  const file = new URL("../../package.json", import.meta.url);
+  return (JSON.parse(readFileSync(file, "utf8")) as { version: string }).version;
+}
+
+const parser = yargs(process.argv.slice(2))
+  .scriptName("dcpipe")
+  .usage("dcpipe: pipes between machines that have no address for each other\n\nUsage: $0 <command>")
+  .command(
+    "pipe [peer]",
+    "join stdin and stdout of two machines",
+    (y) =>
+      commonOptions(y)
+        .usage(
+          "Usage: $0 pipe [PEER]\n\nJoins stdin and stdout of both sides. Without PEER: waits, and prints what the other side must run.",
+        )
+        .positional("peer", { type: "string", describe: "token of the waiting side" })
+        .option("output", {
+          alias: "o",
+          type: "string",
+          describe: "-: binary to a terminal too",
+          requiresArg: true,
+        })
+        .example("tar c photos | $0 pipe", "then there: dcpipe pipe TOKEN | tar x"),
+    async (argv) => (await import("./pipe.ts")).runPipe(argv as unknown as PipeArguments),
+  )
+  .command(
+    "send <path..>",
+    "send files",
+    (y) =>
+      commonOptions(y)
+        .usage(
+          "Usage: $0 send PATH... [--to PEER]\n\nSends files, or stdin (-). Without PEER: waits, and prints what the other side must run.",
+        )
+        .positional("path", {
+          type: "string",
+          array: true,
+          demandOption: true,
+          describe: "files; - is stdin",
+        })
+        .option("name", { type: "string", describe: "name for stdin", requiresArg: true })
+        .example("$0 send video.mp4", "then there: dcpipe receive TOKEN"),
+    async (argv) => (await import("./send.ts")).runSend(argv as unknown as SendArguments),
+  )
+  .command(
+    ["receive [peer]", "recv"],
+    "receive what the other side sends",
+    (y) =>
+      commonOptions(y)
+        .usage(
+          "Usage: $0 receive [PEER] [-o DIR|FILE|-]\n\nReceives files, verified. Without PEER: waits, and prints what the other side must run.",
+        )
+        .positional("peer", { type: "string", describe: "token of the waiting side" })
+        .option("output", { alias: "o", type: "string", describe: OUTPUT, requiresArg: true })
+        .example("$0 receive TOKEN -o Downloads", "then watch"),
+    async (argv) => (await import("./receive.ts")).runReceive(argv as unknown as ReceiveArguments),
+  )
+  .completion("completion", "print a script for shell completion")
+  .demandCommand(1, "no command given")
+  .strict()
+  .version(version())
+  .help()
+  .alias("help", "h")
+  .wrap(Math.min(100, process.stdout.columns || 100))
+  .parserConfiguration({
+    "duplicate-arguments-array": false,
+    "parse-positional-numbers": false,
+    "parse-numbers": true,
+  })
+  .middleware((argv) => {
+    // Said twice, the last word counts; --stun, --turn and PATH add up.
+    for (const [name, value] of Object.entries(argv)) {
+      if (Array.isArray(value) && !["_", "stun", "turn", "path"].includes(name))
+        argv[name] = value.at(-1) as unknown;
+    }
+  }, true)
+  .exitProcess(false)
+  .fail((message, error) => {
+    throw (error as Error | undefined) ?? new DcpipeError("USAGE", message);
+  });
+
+try {
+  await parser.parseAsync();
+} catch (cause) {
+  // What fails before a session is asked for: the same words and statuses as after.
+  const [{ Ui }, { VERDICTS }] = await Promise.all([import("./ui.ts"), import("./status.ts")]);
+  const error = asDcpipeError(cause, "USAGE");
+  const flags = new Set(process.argv);
+  const color = !flags.has("--no-color") && process.env["NO_COLOR"] === undefined;
+  new Ui({ json: flags.has("--json"), quiet: false, verbose: false, color }).error(error);
+  if (error.code === "USAGE" && !flags.has("--json"))
+    process.stderr.write("        dcpipe --help shows the commands, dcpipe COMMAND --help their options\n");
+  process.exitCode = VERDICTS[error.code].status;
+}

@@ -1,0 +1,137 @@
+/** Options that every command shares, and what they mean to the library. */
+import { readFileSync } from "node:fs";
+import type { Argv } from "yargs";
+import { DcpipeError, DEFAULT_STUN, type ConnectOptions } from "../index.ts";
+
+export interface CommonOptions {
+  readonly to?: string | undefined;
+  readonly codeFile?: string | undefined;
+  readonly offerFile?: string | undefined;
+  readonly answerFile?: string | undefined;
+  readonly via?: string | undefined;
+  readonly stdioSignal: boolean;
+  readonly stun?: readonly string[] | undefined;
+  readonly turn?: readonly string[] | undefined;
+  readonly relay: "auto" | "only" | "off";
+  readonly portRange?: string | undefined;
+  readonly bind?: string | undefined;
+  readonly timeout?: number | undefined;
+  readonly reconnect?: number | undefined;
+  readonly limit?: string | undefined;
+  readonly qr: boolean;
+  readonly json: boolean;
+  readonly quiet: boolean;
+  readonly verbose: boolean;
+  readonly yes: boolean;
+  readonly color: boolean;
+}
+
+/** Declares the shared options. `--no-stun` and `--no-color` come as false by yargs' own rule. */
+export function commonOptions<T>(yargs: Argv<T>): Argv<T & CommonOptions> {
+  return yargs
+    .option("to", { type: "string", describe: "join this PEER (a token)", requiresArg: true })
+    .option("code-file", {
+      type: "string",
+      describe: "read PEER from a file",
+      requiresArg: true,
+      normalize: true,
+    })
+    .option("offer-file", {
+      type: "string",
+      describe: "write the offer to a file, or join by it",
+      requiresArg: true,
+    })
+    .option("answer-file", { type: "string", describe: "read or write the answer there", requiresArg: true })
+    .option("via", { type: "string", describe: "exchange tokens with a command", requiresArg: true })
+    .option("stdio-signal", { type: "boolean", default: false, describe: "exchange tokens on stdin, stdout" })
+    .option("stun", { type: "string", array: true, nargs: 1, describe: "STUN server; --no-stun for none" })
+    .option("turn", { type: "string", array: true, nargs: 1, describe: "TURN server turn:user:pass@host" })
+    .option("relay", {
+      choices: ["auto", "only", "off"] as const,
+      default: "auto" as const,
+      describe: "use of relays",
+    })
+    .option("port-range", { type: "string", describe: "local UDP ports, A-B", requiresArg: true })
+    .option("bind", { type: "string", describe: "local address", requiresArg: true })
+    .option("timeout", {
+      type: "number",
+      describe: "give up when nobody connects, seconds",
+      requiresArg: true,
+    })
+    .option("reconnect", { type: "number", describe: "retry a lost peer, seconds  [90]", requiresArg: true })
+    .option("limit", { type: "string", describe: "bytes a second, e.g. 2M", requiresArg: true })
+    .option("qr", { type: "boolean", default: false, describe: "draw the token as a QR code" })
+    .option("json", { type: "boolean", default: false, describe: "events as JSON lines on stderr" })
+    .option("quiet", { alias: "q", type: "boolean", default: false, describe: "errors only" })
+    .option("verbose", { alias: "v", type: "boolean", default: false, describe: "say more" })
+    .option("yes", { type: "boolean", default: false, describe: "never ask" })
+    .option("color", { type: "boolean", default: true, hidden: true }) as unknown as Argv<T & CommonOptions>;
+}
+
+/** The library's options. Throws USAGE. */
+export function connectOptions(options: CommonOptions): ConnectOptions {
+  // `--no-stun` gives [false], or false, whichever way yargs read it.
+  const stun = options.stun as readonly (string | boolean)[] | boolean | undefined;
+  const noStun = stun === false || (Array.isArray(stun) && stun.includes(false));
+  return {
+    stun: noStun ? [] : Array.isArray(stun) ? stun.map(String) : DEFAULT_STUN,
+    turn: options.turn,
+    relay: options.relay,
+    portRange: parsePortRange(options.portRange),
+    bind: options.bind,
+    timeout: parseSeconds("--timeout", options.timeout),
+    reconnect: parseSeconds("--reconnect", options.reconnect),
+  };
+}
+
+function parseSeconds(name: string, value: number | undefined): number | undefined {
+  if (value === undefined) return undefined;
+  if (Number.isNaN(value) || value < 0) throw new DcpipeError("USAGE", `${name} needs a number of seconds`);
+  return value;
+}
+
+function parsePortRange(text: string | undefined): [number, number] | undefined {
+  if (text === undefined) return undefined;
+  const match = /^(\d{1,5})(?:-(\d{1,5}))?$/.exec(text);
+  const first = Number(match?.[1]);
+  const last = Number(match?.[2] ?? match?.[1]);
+  if (!match || first < 1 || last > 65535 || first > last) {
+    throw new DcpipeError("USAGE", `--port-range ${text}: write A-B, ports from 1 to 65535`);
+  }
+  return [first, last];
+}
+
+/** `2M` -> 2,097,152 bytes a second. Throws USAGE. */
+export function parseRate(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  const match = /^(\d+(?:\.\d+)?)([kmg]?)(?:i?b)?(?:\/s)?$/i.exec(text);
+  const rate = Number(match?.[1]) * 1024 ** " kmg".indexOf((match?.[2] ?? "").toLowerCase() || " ");
+  if (!match || !(rate >= 1))
+    throw new DcpipeError("USAGE", `--limit ${text}: write bytes a second, such as 500k or 2M`);
+  return rate;
+}
+
+/**
+ * The PEER to join, from wherever it may come: argument, --to, --code-file, DCPIPE_CODE. Undefined for the waiting side.
+ * Throws USAGE.
+ */
+export function findPeer(argument: string | undefined, options: CommonOptions): string | undefined {
+  const sources = [argument, options.to, options.codeFile].filter((source) => source !== undefined);
+  if (sources.length > 1) throw new DcpipeError("USAGE", "PEER is given more than once");
+  if (options.via !== undefined && sources.length > 0)
+    throw new DcpipeError("USAGE", "--via brings the PEER itself; leave the other out");
+  if (options.stdioSignal && (sources.length > 0 || options.via !== undefined)) {
+    throw new DcpipeError("USAGE", "--stdio-signal is for the waiting side, which takes no PEER");
+  }
+  if (options.codeFile !== undefined) {
+    try {
+      return readFileSync(options.codeFile === "-" ? 0 : options.codeFile, "utf8");
+    } catch (cause) {
+      throw new DcpipeError("USAGE", `cannot read ${options.codeFile}: ${(cause as Error).message}`, {
+        cause,
+      });
+    }
+  }
+  if (options.via !== undefined || options.stdioSignal) return undefined;
+  return argument ?? options.to ?? process.env["DCPIPE_CODE"];
+}

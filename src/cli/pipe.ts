@@ -1,0 +1,62 @@
+/** dcpipe pipe */
+import { DcpipeError, limitSource, pipe, readableSource, stdoutSink, type Sink } from "../index.ts";
+import { parseRate, type CommonOptions } from "./options.ts";
+import { runCommand } from "./session.ts";
+import { formatBytes } from "./ui.ts";
+
+export interface PipeArguments extends CommonOptions {
+  readonly peer?: string | undefined;
+  readonly output?: string | undefined;
+}
+
+export async function runPipe(options: PipeArguments): Promise<never> {
+  const rate = parseRate(options.limit);
+  const command = {
+    argument: options.peer,
+    options,
+    stdinIsPayload: true,
+    counterpart: (token: string) => `dcpipe pipe ${token}`,
+  };
+  return runCommand(command, async (session, role, ui) => {
+    const stdin = readableSource(process.stdin);
+    const source = rate === undefined ? stdin : limitSource(stdin, rate);
+    const sink = process.stdout.isTTY && options.output !== "-" ? textOnly(stdoutSink()) : stdoutSink();
+    // Where both appear on one terminal the payload has it for itself.
+    const show = options.json || !process.stdout.isTTY;
+    const { sent, received } = await pipe(session, role, {
+      source,
+      sink,
+      onprogress: (out, back) => {
+        if (show) ui.progress("", out + back, undefined);
+      },
+    });
+    const text = `Done: ${formatBytes(sent)} sent, ${formatBytes(received)} received`;
+    ui.done({ bytes: sent + received, files: 0, sent, received }, text);
+  });
+}
+
+/** Keeps binary off a terminal, which takes some of it for commands. */
+function textOnly(sink: Sink): Sink {
+  const decoder = new TextDecoder("utf-8", { fatal: true });
+  return {
+    write: (chunk) => {
+      let text: string;
+      try {
+        text = decoder.decode(chunk, { stream: true });
+      } catch {
+        text = "\0";
+      }
+      // eslint-disable-next-line no-control-regex -- these are what makes it binary; escapes colour honest text too
+      if (/[\u0000-\u0006\u000e-\u001a\u001c-\u001f\u007f]/.test(text)) {
+        return Promise.reject(
+          new DcpipeError(
+            "USAGE",
+            "binary data is coming and stdout is a terminal: redirect it, or force it with -o -",
+          ),
+        );
+      }
+      return sink.write(chunk);
+    },
+    end: () => sink.end(),
+  };
+}

@@ -1,0 +1,46 @@
+/** What each failure means to a shell and to a person: one table. */
+import type { ErrorCode } from "../index.ts";
+
+export interface Verdict {
+  /** Exit status, as the manual lists them. */
+  readonly status: number;
+  /** What to do about it; undefined when the message says it all. */
+  readonly hint?: string;
+}
+
+export const VERDICTS: Readonly<Record<ErrorCode, Verdict>> = {
+  USAGE: { status: 2 },
+  TOKEN_MALFORMED: { status: 2 },
+  TOKEN_CUT: { status: 2 },
+  TOKEN_KIND: { status: 2 },
+  TOKEN_VERSION: { status: 2 },
+  TOKEN_FOREIGN: { status: 2 },
+  SIGNALLING: { status: 3 },
+  ICE_FAILED: { status: 3, hint: "a TURN server (--turn) gets through where no direct path exists" },
+  TIMEOUT: {
+    status: 3,
+    hint: "is the other side still running, and was its answer pasted? --timeout waits longer; --turn gets through where no direct path exists",
+  },
+  AUTH_FAILED: { status: 4, hint: "start again on both sides with a new token" },
+  REFUSED: { status: 5 },
+  EXISTS: { status: 5, hint: "give another name or directory with -o" },
+  PEER_GONE: {
+    status: 6,
+    hint: "run both commands again; --reconnect waits longer for a peer that comes back",
+  },
+  INTERRUPTED: { status: 6 },
+  CHECKSUM: { status: 6, hint: "send it again" },
+  INCOMPLETE: { status: 6 },
+  NO_SPACE: { status: 6, hint: "make room, then run both commands again" },
+  IO: { status: 1 },
+  PIPE_CLOSED: { status: 141 },
+  PROTOCOL: { status: 1, hint: "use the same version of dcpipe on both sides" },
+  VERSION: { status: 1, hint: "use the same version of dcpipe on both sides" },
+  LIMIT: { status: 1 },
+  NO_WEBRTC: {
+    status: 1,
+    hint: "install again without --omit=optional, on a platform node-datachannel has binaries for",
+  },
+  ABORTED: { status: 130 },
+  CLOSED: { status: 6 },
+};

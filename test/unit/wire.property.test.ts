@@ -1,0 +1,647 @@
+/**
+ * For every codec: what was encoded decodes to itself; any bytes give a value or PROTOCOL, and nothing else; bytes that are
+ * accepted are the only form of their value.
+ */
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { DcpipeError, type ErrorCode } from "../../src/errors.ts";
+import { fromBase64url, Reader, toBase64url, varintSize, Writer } from "../../src/wire/bytes.ts";
+import {
+  formatAddress,
+  MAX_CANDIDATES,
+  parseAddress,
+  readCandidates,
+  writeCandidates,
+  type Candidate,
+} from "../../src/wire/candidate.ts";
+import {
+  DATA_OVERHEAD,
+  decodeFrames,
+  encodeFrame,
+  FRAME,
+  MAX_CONTROL_MESSAGE,
+  MAX_HEADER,
+  MAX_PAYLOAD,
+  MAX_SIGNAL,
+  MAX_TEXT,
+  REASONS,
+  writeData,
+  type Frame,
+} from "../../src/wire/frame.ts";
+import { decodeHeader, encodeHeader, type StreamHeader } from "../../src/wire/header.ts";
+import {
+  decodeHello,
+  decodeReady,
+  encodeHello,
+  encodeReady,
+  isReady,
+  MAX_EPOCH,
+  MAX_HELLO,
+  MAX_INDEX,
+  PROOF_SIZE,
+  PROTOCOL_VERSION,
+  type Hello,
+} from "../../src/wire/hello.ts";
+import { decodeLane, encodeLane, MAX_MTU, MIN_MTU, type LaneMessage } from "../../src/wire/lane.ts";
+import {
+  decodeToken,
+  encodeToken,
+  FINGERPRINT_SIZE,
+  MAX_TOKEN_TEXT,
+  OFFER_ID_SIZE,
+  SECRET_SIZE,
+  type Token,
+} from "../../src/wire/token.ts";
+
+const RUNS = { numRuns: 1000 };
+
+// ---- values -----------------------------------------------------------------------------------------------------------
+
+const varint = fc.oneof(
+  fc.integer({ min: 0, max: 70 }),
+  fc.constantFrom(0x3f, 0x40, 0x3fff, 0x4000, 0x3fffffff, 0x40000000, Number.MAX_SAFE_INTEGER),
+  fc.maxSafeNat(),
+);
+const bytes = (min: number, max: number): fc.Arbitrary<Uint8Array> =>
+  fc.uint8Array({ minLength: min, maxLength: max });
+/** Well-formed text whose UTF-8 form fits. */
+const text = fc
+  .string({ unit: "grapheme", maxLength: MAX_TEXT })
+  .filter((value) => new TextEncoder().encode(value).length <= MAX_TEXT);
+const reason = fc.constantFrom(...REASONS);
+
+const frame: fc.Arbitrary<Frame> = fc.oneof(
+  fc.record({ type: fc.constant("OPEN" as const), stream: varint, header: bytes(0, MAX_HEADER) }),
+  fc
+    .record({ type: fc.constant("DATA" as const), stream: varint, offset: varint, payload: bytes(1, 300) })
+    .filter(({ offset, payload }) => offset + payload.length <= Number.MAX_SAFE_INTEGER),
+  fc.record({ type: fc.constant("FIN" as const), stream: varint, offset: varint }),
+  fc.record({ type: fc.constant("FIN_ACK" as const), stream: varint }),
+  fc.record({ type: fc.constant("RESET" as const), stream: varint, reason, text }),
+  fc.record({ type: fc.constant("WINDOW" as const), stream: varint, limit: varint }),
+  fc.record({ type: fc.constantFrom("ACK" as const, "LOST" as const), channel: varint, count: varint }),
+  fc.record({ type: fc.constantFrom("PING" as const, "PONG" as const), id: varint }),
+  fc.record({ type: fc.constant("GOAWAY" as const), reason, text }),
+  fc.record({ type: fc.constant("SIGNAL" as const), payload: bytes(0, MAX_SIGNAL) }),
+);
+
+const port = fc.integer({ min: 1, max: 65535 });
+const ipv4 = bytes(4, 4).map(formatAddress);
+const ipv6 = fc
+  .oneof(bytes(16, 16), fc.array(fc.constantFrom(0, 0, 0, 1, 255), { minLength: 16, maxLength: 16 }))
+  .map((value) => formatAddress(Uint8Array.from(value)));
+const candidate: fc.Arbitrary<Candidate> = fc.record({
+  type: fc.constantFrom("host" as const, "srflx" as const, "relay" as const),
+  address: fc.oneof(ipv4, ipv6),
+  port: fc.oneof(fc.constantFrom(5000, 5001), port),
+});
+const candidates = fc.array(candidate, { maxLength: MAX_CANDIDATES });
+
+const epoch = fc.integer({ min: 0, max: MAX_EPOCH });
+const index = fc.integer({ min: 0, max: MAX_INDEX });
+
+const hello: fc.Arbitrary<Hello> = fc.record({
+  version: fc.constant(PROTOCOL_VERSION),
+  role: fc.constantFrom("waiting" as const, "joining" as const),
+  epoch,
+  index,
+  proof: bytes(PROOF_SIZE, PROOF_SIZE),
+});
+
+const lane: fc.Arbitrary<LaneMessage> = fc.oneof(
+  fc.record({
+    type: fc.constant("ADD" as const),
+    epoch,
+    index,
+    mtu: fc.integer({ min: MIN_MTU, max: MAX_MTU }),
+    candidates,
+  }),
+  fc.record({ type: fc.constant("CANDIDATES" as const), epoch, index, candidates }),
+  fc.record({ type: fc.constant("REFUSE" as const), epoch, index }),
+);
+
+const header: fc.Arbitrary<StreamHeader> = fc.constantFrom({ kind: "pipe" }, { kind: "file" });
+
+const token: fc.Arbitrary<Token> = fc.oneof(
+  fc.record({
+    kind: fc.constant("offer" as const),
+    secret: bytes(SECRET_SIZE, SECRET_SIZE),
+    fingerprint: bytes(FINGERPRINT_SIZE, FINGERPRINT_SIZE),
+    candidates,
+  }),
+  fc.record({
+    kind: fc.constant("answer" as const),
+    offerId: bytes(OFFER_ID_SIZE, OFFER_ID_SIZE),
+    candidates,
+  }),
+);
+
+// ---- tools ------------------------------------------------------------------------------------------------------------
+
+/** What `run` returns, or undefined when it throws a DcpipeError with one of `codes`; anything else fails the test. */
+function valueOr<T>(codes: readonly ErrorCode[], run: () => T): T | undefined {
+  try {
+    return run();
+  } catch (error) {
+    expect(error).toBeInstanceOf(DcpipeError);
+    expect(codes).toContain((error as DcpipeError).code);
+    return undefined;
+  }
+}
+
+/** Bytes that look like messages often enough to get past the first check: valid ones, bent here and there. */
+function bent(valid: fc.Arbitrary<Uint8Array>): fc.Arbitrary<Uint8Array> {
+  const edit = fc.record({
+    at: fc.nat(),
+    kind: fc.constantFrom("set", "insert", "delete", "cut"),
+    byte: fc.integer({ min: 0, max: 255 }),
+  });
+  return fc.tuple(valid, fc.array(edit, { maxLength: 3 })).map(([message, edits]) => {
+    const list = [...message];
+    for (const { at, kind, byte } of edits) {
+      const place = list.length === 0 ? 0 : at % list.length;
+      if (kind === "set") list[place] = byte;
+      else if (kind === "insert") list.splice(place, 0, byte);
+      else if (kind === "delete") list.splice(place, 1);
+      else list.length = place;
+    }
+    return Uint8Array.from(list);
+  });
+}
+
+const random = fc.oneof(bytes(0, 40), bytes(0, 2000));
+
+/** The three properties of a codec over bytes. */
+function codec<T>(
+  values: fc.Arbitrary<T>,
+  encode: (value: T) => Uint8Array,
+  decode: (message: Uint8Array) => T,
+  reencode: (value: T, message: Uint8Array) => Uint8Array = encode,
+): void {
+  test("decode(encode(x)) = x", () => {
+    fc.assert(
+      fc.property(values, (value) => {
+        expect(decode(encode(value))).toEqual(value);
+      }),
+      RUNS,
+    );
+  });
+
+  test("any bytes give a value or PROTOCOL, and a value has one form", () => {
+    fc.assert(
+      fc.property(fc.oneof(random, bent(values.map(encode))), (message) => {
+        const before = message.slice();
+        const value = valueOr(["PROTOCOL"], () => decode(message));
+        expect(message).toEqual(before);
+        if (value !== undefined) expect(reencode(value, message)).toEqual(message);
+      }),
+      { numRuns: 5000 },
+    );
+  });
+}
+
+// ---- properties -------------------------------------------------------------------------------------------------------
+
+describe("varint", () => {
+  codec(
+    varint,
+    (value) => new Writer().varint(value).finish(),
+    (message) => {
+      const reader = new Reader(message);
+      const value = reader.varint();
+      reader.end();
+      return value;
+    },
+  );
+
+  test("takes the shortest form", () => {
+    fc.assert(
+      fc.property(varint, (value) => {
+        const size = new Writer().varint(value).finish().length;
+        expect(size).toBe(varintSize(value));
+        const bits = value === 0 ? 1 : Math.floor(Math.log2(value)) + 1;
+        // The logarithm of 2^53 - 1 rounds up to 53; all other borders are exact.
+        expect(size).toBe(bits <= 6 ? 1 : bits <= 14 ? 2 : bits <= 30 ? 4 : 8);
+      }),
+      RUNS,
+    );
+  });
+
+  test.each([-1, 0.5, Number.MAX_SAFE_INTEGER + 1, NaN, Infinity])("does not encode %d", (value) => {
+    expect(() => new Writer().varint(value)).toThrow(RangeError);
+  });
+});
+
+describe("base64url", () => {
+  test("decode(encode(x)) = x", () => {
+    fc.assert(
+      fc.property(bytes(0, 200), (value) => {
+        const encoded = toBase64url(value);
+        expect(encoded).toBe(Buffer.from(value).toString("base64url"));
+        expect(fromBase64url(encoded)).toEqual(value);
+      }),
+      RUNS,
+    );
+  });
+
+  test("any text gives bytes or PROTOCOL, and bytes have one form", () => {
+    const alphabet = fc.string({ unit: fc.constantFrom(..."AZaz09-_Q=+/ é") });
+    fc.assert(
+      fc.property(fc.oneof(fc.string(), alphabet), (value) => {
+        const decoded = valueOr(["PROTOCOL"], () => fromBase64url(value));
+        if (decoded) expect(toBase64url(decoded)).toBe(value);
+      }),
+      { numRuns: 5000 },
+    );
+  });
+});
+
+describe("frames", () => {
+  const message = fc.array(frame, { minLength: 1, maxLength: 6 });
+  codec(
+    message,
+    (frames) => Buffer.concat(frames.map((each) => encodeFrame(each))).subarray() as Uint8Array,
+    decodeFrames,
+  );
+
+  test("DATA in pieces is DATA in one", () => {
+    fc.assert(
+      fc.property(
+        fc.maxSafeNat(),
+        fc.nat(),
+        fc.array(bytes(0, 50), { minLength: 1, maxLength: 9 }),
+        (offset, stream, pieces) => {
+          const payload = Uint8Array.from(pieces.flatMap((piece) => [...piece]));
+          const writer = new Writer(1);
+          writeData(writer, stream, offset, pieces);
+          expect(writer.finish()).toEqual(encodeFrame({ type: "DATA", stream, offset, payload }));
+          expect(writer.length - payload.length).toBeLessThanOrEqual(DATA_OVERHEAD);
+        },
+      ),
+      RUNS,
+    );
+  });
+
+  test("a full bulk frame passes, a byte more does not", () => {
+    for (const stream of [0, 1, Number.MAX_SAFE_INTEGER]) {
+      const full = { type: "DATA", stream, offset: 7, payload: new Uint8Array(MAX_PAYLOAD).fill(1) } as const;
+      expect(decodeFrames(encodeFrame(full))).toEqual([full]);
+      const more = encodeFrame({ ...full, payload: new Uint8Array(MAX_PAYLOAD + 1) });
+      expect(() => decodeFrames(more)).toThrow(DcpipeError);
+    }
+  });
+
+  test("every frame but DATA fits a control message", () => {
+    const top = Number.MAX_SAFE_INTEGER;
+    const largest: Frame[] = [
+      { type: "OPEN", stream: top, header: new Uint8Array(MAX_HEADER) },
+      { type: "FIN", stream: top, offset: top },
+      { type: "FIN_ACK", stream: top },
+      { type: "RESET", stream: top, reason: "ABORTED", text: "€".repeat(1000) },
+      { type: "WINDOW", stream: top, limit: top },
+      { type: "ACK", channel: top, count: top },
+      { type: "LOST", channel: top, count: top },
+      { type: "PING", id: top },
+      { type: "PONG", id: top },
+      { type: "GOAWAY", reason: "ABORTED", text: "€".repeat(1000) },
+      { type: "SIGNAL", payload: new Uint8Array(MAX_SIGNAL) },
+    ];
+    expect(
+      largest
+        .map(({ type }) => type)
+        .concat("DATA")
+        .sort(),
+    ).toEqual(Object.keys(FRAME).sort());
+    for (const each of largest) {
+      const message = encodeFrame(each);
+      expect(message.length).toBeLessThanOrEqual(MAX_CONTROL_MESSAGE);
+      expect(decodeFrames(message)).toHaveLength(1);
+    }
+  });
+
+  test("a text of any length and kind can be sent: too long ones are cut", () => {
+    const any = fc.oneof(
+      fc.string({ unit: "binary", maxLength: 500 }),
+      fc.string({ unit: "grapheme", maxLength: 500 }),
+    );
+    fc.assert(
+      fc.property(any, (value) => {
+        const [decoded] = decodeFrames(encodeFrame({ type: "GOAWAY", reason: "IO", text: value }));
+        const said = decoded?.type === "GOAWAY" ? decoded.text : undefined;
+        const wellFormed = value.toWellFormed();
+        if (new TextEncoder().encode(value).length <= MAX_TEXT) {
+          expect(said).toBe(wellFormed);
+        } else {
+          expect(said?.endsWith("…")).toBe(true);
+          expect(wellFormed.startsWith(said?.slice(0, -1) ?? "?")).toBe(true);
+          // No more is cut than must be: a character takes at most 4 bytes, the dots 3.
+          expect(new TextEncoder().encode(said).length).toBeGreaterThan(MAX_TEXT - 4);
+        }
+      }),
+      RUNS,
+    );
+  });
+});
+
+describe("addresses", () => {
+  test("parse(format(x)) = x", () => {
+    fc.assert(
+      fc.property(fc.oneof(bytes(4, 4), bytes(16, 16)), (value) => {
+        expect(parseAddress(formatAddress(value))).toEqual(value);
+      }),
+      RUNS,
+    );
+  });
+
+  test("format(parse(x)) is the canonical form, which URL knows too", () => {
+    const group = fc.integer({ min: 0, max: 0xffff }).map((value) => value.toString(16));
+    const groups = fc.array(fc.oneof(fc.constant("0"), group), { minLength: 8, maxLength: 8 });
+    fc.assert(
+      fc.property(groups, (parts) => {
+        const parsed = parseAddress(parts.join(":"));
+        expect(parsed && `[${formatAddress(parsed)}]`).toBe(new URL(`http://[${parts.join(":")}]`).hostname);
+      }),
+      RUNS,
+    );
+  });
+
+  test("any text is an address or none", () => {
+    const unit = fc.string({ unit: fc.constantFrom(..."0129afAF:::..g%"), maxLength: 45 });
+    fc.assert(
+      fc.property(fc.oneof(fc.string(), unit), (value) => {
+        const parsed = parseAddress(value);
+        if (parsed) expect([4, 16]).toContain(parsed.length);
+        if (parsed && value.includes(":"))
+          expect(`[${formatAddress(parsed)}]`).toBe(new URL(`http://[${value}]`).hostname);
+      }),
+      { numRuns: 5000 },
+    );
+  });
+});
+
+describe("candidates", () => {
+  codec(
+    candidates,
+    (list) => {
+      const writer = new Writer();
+      writeCandidates(writer, list);
+      return writer.finish();
+    },
+    (message) => {
+      const reader = new Reader(message);
+      const list = readCandidates(reader);
+      reader.end();
+      return list;
+    },
+  );
+
+  test("more than allowed are left out", () => {
+    fc.assert(
+      fc.property(fc.array(candidate, { minLength: MAX_CANDIDATES, maxLength: 40 }), (list) => {
+        const writer = new Writer();
+        writeCandidates(writer, list);
+        expect(readCandidates(new Reader(writer.finish()))).toEqual(list.slice(0, MAX_CANDIDATES));
+      }),
+    );
+  });
+});
+
+describe("HELLO", () => {
+  const size = fc.oneof(fc.constant(0), fc.integer({ min: 0, max: MAX_HELLO }));
+  const padded = fc.tuple(hello, size);
+  codec(
+    padded,
+    ([value, length]) => encodeHello(value, length),
+    (message) => {
+      const value = decodeHello(message);
+      // What follows another version's number is not judged.
+      if (value.version !== PROTOCOL_VERSION) throw new DcpipeError("PROTOCOL", "another version");
+      const short = encodeHello(value).length;
+      return [value, message.length === short ? 0 : message.length] as [Hello, number];
+    },
+  );
+
+  test("another version is told, whatever follows", () => {
+    fc.assert(
+      fc.property(fc.integer({ min: 0, max: 255 }), bytes(0, 60), (version, rest) => {
+        fc.pre(version !== PROTOCOL_VERSION);
+        expect(decodeHello(Uint8Array.of(0x40, version, ...rest)).version).toBe(version);
+      }),
+      RUNS,
+    );
+  });
+});
+
+describe("READY", () => {
+  codec(fc.integer({ min: 0, max: MAX_HELLO }), encodeReady, decodeReady);
+
+  test("is known by its first byte", () => {
+    expect(isReady(encodeReady(40))).toBe(true);
+    expect(isReady(new Uint8Array(0))).toBe(false);
+  });
+});
+
+describe("lane messages", () => {
+  codec(lane, encodeLane, decodeLane);
+
+  test("fit a SIGNAL", () => {
+    const list = Array.from({ length: MAX_CANDIDATES }, (_, i) => ({
+      type: "relay" as const,
+      address: `2001:db8::${i + 1}`,
+      port: 1000 + i,
+    }));
+    const message = encodeLane({
+      type: "ADD",
+      epoch: MAX_EPOCH,
+      index: MAX_INDEX,
+      mtu: MAX_MTU,
+      candidates: list,
+    });
+    expect(message.length).toBeLessThanOrEqual(MAX_SIGNAL);
+  });
+});
+
+describe("stream headers", () => {
+  codec(header, encodeHeader, decodeHeader);
+});
+
+describe("tokens", () => {
+  const TOKEN_CODES: readonly ErrorCode[] = ["TOKEN_MALFORMED", "TOKEN_CUT", "TOKEN_KIND", "TOKEN_VERSION"];
+  const ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+  const kind = fc.constantFrom("offer" as const, "answer" as const);
+
+  /** CRC-16/CCITT-FALSE, bit by bit from its definition as a remainder. */
+  function crc(message: Uint8Array): number {
+    let rest = 0xffff;
+    for (const byte of message) {
+      for (let bit = 7; bit >= 0; bit--) {
+        const top = (rest >> 15) ^ ((byte >> bit) & 1);
+        rest = ((rest << 1) & 0xffff) ^ (top ? 0x1021 : 0);
+      }
+    }
+    return rest;
+  }
+
+  function withSum(body: Uint8Array): string {
+    const sum = crc(body);
+    return `dc1${toBase64url(Uint8Array.of(...body, sum >> 8, sum & 255))}`;
+  }
+
+  test("the checksum is CRC-16/CCITT-FALSE, whose check value is 0x29b1", () => {
+    expect(crc(new TextEncoder().encode("123456789"))).toBe(0x29b1);
+  });
+
+  test("decode(encode(x)) = x", () => {
+    fc.assert(
+      fc.property(token, (value) => {
+        const encoded = encodeToken(value);
+        expect(encoded).toMatch(/^dc1[A-Za-z0-9_-]+$/);
+        expect(decodeToken(encoded, value.kind)).toEqual(value);
+        expect(
+          valueOr(["TOKEN_KIND"], () => decodeToken(encoded, value.kind === "offer" ? "answer" : "offer")),
+        ).toBe(undefined);
+      }),
+      RUNS,
+    );
+  });
+
+  test("any text gives a token or TOKEN_*", () => {
+    const shaped = fc.string({
+      unit: fc.constantFrom(...ALPHABET, " ", "\n", "…", '"', "."),
+      maxLength: 300,
+    });
+    const any = fc.oneof(
+      fc.string(),
+      fc.string({ unit: "binary" }),
+      shaped,
+      shaped.map((value) => `dc1${value}`),
+      shaped.map((value) => `dc1E${value}`),
+    );
+    fc.assert(
+      fc.property(any, kind, (value, expected) => {
+        valueOr(TOKEN_CODES, () => decodeToken(value, expected));
+      }),
+      { numRuns: 5000 },
+    );
+  });
+
+  test("any bytes with the right checksum give a token or TOKEN_*, and a token has one form", () => {
+    const body = token.map((value) => fromBase64url(encodeToken(value).slice(3)).slice(0, -2));
+    fc.assert(
+      fc.property(fc.oneof(bent(body), random), kind, (message, expected) => {
+        const encoded = withSum(message);
+        const value = valueOr(TOKEN_CODES, () => decodeToken(encoded, expected));
+        if (value) expect(encodeToken(value)).toBe(encoded);
+      }),
+      { numRuns: 5000 },
+    );
+  });
+
+  test("every single changed character is noticed", () => {
+    fc.assert(
+      fc.property(token, (value) => {
+        const encoded = encodeToken(value);
+        for (let at = 0; at < encoded.length; at++) {
+          for (const character of ALPHABET) {
+            if (encoded[at] === character) continue;
+            const changed = encoded.slice(0, at) + character + encoded.slice(at + 1);
+            const accepted = valueOr(TOKEN_CODES, () => decodeToken(changed, value.kind));
+            if (accepted) expect.unreachable(`${changed} for ${encoded}`);
+          }
+        }
+      }),
+      { numRuns: 5 },
+    );
+  });
+
+  test("every two neighbours swapped are noticed", () => {
+    fc.assert(
+      fc.property(token, (value) => {
+        const encoded = encodeToken(value);
+        for (let at = 0; at + 1 < encoded.length; at++) {
+          const [a = "", b = ""] = encoded.slice(at, at + 2);
+          if (a === b) continue;
+          const changed = encoded.slice(0, at) + b + a + encoded.slice(at + 2);
+          const accepted = valueOr(TOKEN_CODES, () => decodeToken(changed, value.kind));
+          if (accepted) expect.unreachable(`${changed} for ${encoded}`);
+        }
+      }),
+      { numRuns: 50 },
+    );
+  });
+
+  test("a cut token is told as cut, wherever the cut is", () => {
+    fc.assert(
+      fc.property(token, (value) => {
+        const encoded = encodeToken(value);
+        for (let length = 3; length < encoded.length; length++) {
+          for (const end of ["", "…", "...", "\n"]) {
+            const run = (): Token => decodeToken(encoded.slice(0, length) + end, value.kind);
+            expect(valueOr(["TOKEN_CUT"], run), `${length} of ${encoded}`).toBe(undefined);
+          }
+        }
+      }),
+      { numRuns: 30 },
+    );
+  });
+
+  test("wraps, quotes and words around are forgiven", () => {
+    const word = fc.string({ unit: fc.constantFrom(..."abcdefXYZ019"), minLength: 1, maxLength: 8 });
+    const words = fc.array(
+      word.filter((value) => !value.includes("dc")),
+      { maxLength: 4 },
+    );
+    const quote = fc.constantFrom("", '"', "'", "`", "<", "“", "«");
+    fc.assert(
+      fc.property(
+        token,
+        words,
+        words,
+        quote,
+        fc.integer({ min: 5, max: 200 }),
+        fc.constantFrom("\n", "\r\n", " ", "\n  ", "\n> "),
+        (value, before, after, mark, width, newline) => {
+          const lines = encodeToken(value).match(new RegExp(`.{1,${width}}`, "g")) ?? [];
+          const wrapped =
+            mark +
+            lines.join(newline) +
+            (mark === "“" ? "”" : mark === "«" ? "»" : mark === "<" ? ">" : mark);
+          const pasted = [...before, wrapped, ...after].join(" ");
+          fc.pre(pasted.length <= MAX_TOKEN_TEXT);
+          expect(decodeToken(pasted, value.kind)).toEqual(value);
+        },
+      ),
+      RUNS,
+    );
+  });
+
+  test("an ordinary offer takes 125 characters at most, its answer 64", () => {
+    const ordinary = fc.record({ v4: ipv4, outside: ipv4, v6: ipv6, port, outsidePort: port });
+    fc.assert(
+      fc.property(
+        ordinary,
+        bytes(SECRET_SIZE, SECRET_SIZE),
+        bytes(FINGERPRINT_SIZE, FINGERPRINT_SIZE),
+        ({ v4, outside, v6, port: local, outsidePort }, secret, fingerprint) => {
+          const list: Candidate[] = [
+            { type: "host", address: v4, port: local },
+            { type: "srflx", address: outside, port: outsidePort },
+            { type: "host", address: v6, port: local },
+          ];
+          const offer = encodeToken({ kind: "offer", secret, fingerprint, candidates: list });
+          expect(offer.length).toBeLessThanOrEqual(125);
+          const offerId = secret.slice(0, OFFER_ID_SIZE);
+          const answer = encodeToken({ kind: "answer", offerId, candidates: list });
+          expect(answer.length).toBeLessThanOrEqual(64);
+        },
+      ),
+      RUNS,
+    );
+  });
+
+  test("too much text is no token, and costs nothing", () => {
+    expect(valueOr(["TOKEN_MALFORMED"], () => decodeToken("dc1".repeat(MAX_TOKEN_TEXT), "offer"))).toBe(
+      undefined,
+    );
+  });
+});
