@@ -63,18 +63,24 @@ export function decodeToken(text: string, expected: Token["kind"]): Token;
 export function decodeToken(text: string, expected: "offer"): OfferToken;
 export function decodeToken(text: string, expected: "answer"): AnswerToken;
 export function decodeToken(text: string, expected: Token["kind"]): Token {
-  const payload = findToken(text);
-  const bytes = decodePayload(payload);
-  const first = bytes[0];
-  if (first === undefined) throw cut();
-  if (first >> 4 !== VERSION) throw unknownVersion(String(first >> 4));
-  const kind = (first & 15) === 0 ? "offer" : (first & 15) === 1 ? "answer" : undefined;
-  if (!kind) throw malformed("of a kind this program does not know");
-  const token = decodeBody(bytes, kind);
-  if (kind === expected) return token;
+  const { payloads, elided } = findToken(text);
+  let failure: unknown;
+  for (const payload of payloads) {
+    try {
+      return ofKind(decodeText(payload), expected);
+    } catch (error) {
+      if (error instanceof DcpipeError && error.code === "TOKEN_KIND") throw error;
+      failure = error;
+    }
+  }
+  throw elided ? cut(failure) : failure;
+}
+
+function ofKind(token: Token, expected: Token["kind"]): Token {
+  if (token.kind === expected) return token;
   throw new DcpipeError(
     "TOKEN_KIND",
-    kind === "answer"
+    token.kind === "answer"
       ? "this is an answer token, but an offer is due here: paste it on the side that printed the offer"
       : "this is an offer token, but an answer is due here: give it to the other side's command, and paste what that prints",
   );
@@ -85,10 +91,19 @@ export function looksLikeToken(text: string): boolean {
   return /dc\d[A-Za-z0-9_-]{8}/.test(text);
 }
 
+function decodeText(payload: string): Token {
+  const bytes = decodePayload(payload);
+  const first = bytes[0];
+  if (first === undefined) throw cut();
+  if (first >> 4 !== VERSION) throw unknownVersion(String(first >> 4));
+  const kind = (first & 15) === 0 ? "offer" : (first & 15) === 1 ? "answer" : undefined;
+  if (!kind) throw malformed("of a kind this program does not know");
+  return decodeBody(bytes, kind);
+}
+
 function decodeBody(bytes: Uint8Array, kind: Token["kind"]): Token {
   const reader = new Reader(bytes);
   let token: Token;
-  let ended = true;
   try {
     reader.u8();
     if (kind === "offer") {
@@ -98,12 +113,11 @@ function decodeBody(bytes: Uint8Array, kind: Token["kind"]): Token {
     } else {
       token = { kind, offerId: reader.take(OFFER_ID_SIZE).slice(), candidates: readCandidates(reader) };
     }
-    ended = false;
   } catch (cause) {
     if (reader.remaining === 0 || isEarlyEnd(cause)) throw cut(cause);
     throw malformed("damaged", cause);
   }
-  if (ended || reader.remaining < 2) throw cut();
+  if (reader.remaining < 2) throw cut();
   const sum = reader.u16();
   if (reader.remaining > 0) throw malformed("followed by something else");
   if (sum !== crc16(bytes.subarray(0, bytes.length - 2))) throw malformed("damaged: a character differs");
@@ -114,8 +128,11 @@ function isEarlyEnd(error: unknown): boolean {
   return error instanceof DcpipeError && error.message === "message ends early";
 }
 
-/** The base64url part of the first token in `text`. */
-function findToken(text: string): string {
+/**
+ * The base64url part of the first token in `text`. A token may be wrapped over several words, and other words may follow:
+ * hence one payload for each word that could be its last. `elided` when dots stand where it was cut.
+ */
+function findToken(text: string): { payloads: string[]; elided: boolean } {
   if (text.length > MAX_TOKEN_TEXT) throw malformed("too long");
   const bare = text.replace(/["'`“”„‘’«»<>()[\]\u200b\u200c\u200d\u2060\ufeff\u00ad]/g, "");
   const words = bare.split(/\s+/);
@@ -126,15 +143,17 @@ function findToken(text: string): string {
     throw new DcpipeError("TOKEN_MALFORMED", 'this is no dcpipe token: a token starts with "dc1"');
   }
   const version = /dc(\d)/.exec(head)?.[1] ?? "";
-  let payload = head.slice(head.search(/dc\d/) + 3);
-  for (const word of words.slice(start + 1)) {
-    // A wrapped line goes on; an option of a pasted command line does not.
-    if (!/^[A-Za-z0-9_-]+$/.test(word) || word.startsWith("--")) break;
-    payload += word;
-  }
   if (version !== "1") throw unknownVersion(version);
-  if (/(…|\.\.\.)$/.test(payload)) throw cut();
-  return payload.replace(/[.,;:]+$/, "");
+  const payloads: string[] = [];
+  let payload = "";
+  for (const word of [head.slice(head.search(/dc\d/) + 3), ...words.slice(start + 1)]) {
+    const part = word.replace(/(…|[.,;:]+)$/, "");
+    if (payloads.length > 0 && !/^[A-Za-z0-9_-]+$/.test(part)) break;
+    payload += part;
+    payloads.push(payload);
+    if (part !== word) return { payloads, elided: /(…|\.\.\.)$/.test(word) };
+  }
+  return { payloads, elided: false };
 }
 
 function decodePayload(payload: string): Uint8Array {
