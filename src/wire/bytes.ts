@@ -165,6 +165,15 @@ const VARINT_PREFIX: Readonly<Record<number, number>> = { 1: 0x00, 2: 0x40, 4: 0
 const UTF8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 const UTF8_ENCODER = new TextEncoder();
 
+/** The text, or as much of its beginning as fits `max` bytes of UTF-8 with dots behind it. */
+export function clipText(text: string, max: number): string {
+  const bytes = UTF8_ENCODER.encode(text);
+  if (bytes.length <= max) return text;
+  let end = max - 3;
+  while (((bytes[end] ?? 0) & 0xc0) === 0x80) end--;
+  return `${UTF8.decode(bytes.subarray(0, end))}…`;
+}
+
 /** base64url without padding (RFC 4648, section 5). */
 export function toBase64url(bytes: Uint8Array): string {
   return btoa(String.fromCharCode(...bytes))

@@ -14,8 +14,8 @@
  * CHUNK, END and BROKEN belong to the entry accepted last. Kinds other than 0 (a regular file) and offsets other than 0 are
  * room for trees and resuming.
  */
-import { protocolError, Reader, Writer } from "./bytes.ts";
-import { MAX_TEXT, REASONS, type Reason } from "./frame.ts";
+import { clipText, protocolError, Reader, Writer } from "./bytes.ts";
+import { MAX_TEXT, readReason, REASONS, type Reason } from "./frame.ts";
 
 export const DIGEST_SIZE = 32;
 /** Paths of 4,096 bytes are what Linux takes; one component has 255. */
@@ -83,7 +83,7 @@ export function encodeRecord(record: FileRecord): Uint8Array {
       body.varint(record.size).raw(record.digest);
       break;
     case "BROKEN":
-      body.varint(REASONS.indexOf(record.reason)).text(record.text.slice(0, MAX_TEXT / 3));
+      body.varint(REASONS.indexOf(record.reason)).text(clipText(record.text, MAX_TEXT));
       break;
     case "DONE":
       break;
@@ -95,10 +95,7 @@ export function encodeRecord(record: FileRecord): Uint8Array {
       break;
     case "REFUSE":
     case "FAILED":
-      body
-        .varint(record.id)
-        .varint(REASONS.indexOf(record.reason))
-        .text(record.text.slice(0, MAX_TEXT / 3));
+      body.varint(record.id).varint(REASONS.indexOf(record.reason)).text(clipText(record.text, MAX_TEXT));
       break;
   }
   return new Writer(body.length + 4).bytes(body.view()).finish();
@@ -160,10 +157,4 @@ function readRecord(reader: Reader): FileRecord {
     default:
       throw protocolError(`unknown file record ${type}`);
   }
-}
-
-function readReason(reader: Reader): Reason {
-  const reason = REASONS[reader.varint()];
-  if (reason === undefined) throw protocolError("unknown reason");
-  return reason;
 }

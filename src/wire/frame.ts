@@ -17,7 +17,7 @@
  * All numbers are varints. The type is one byte.
  */
 import type { ErrorCode } from "../errors.ts";
-import { protocolError, Reader, Writer } from "./bytes.ts";
+import { clipText, protocolError, Reader, Writer } from "./bytes.ts";
 
 export const FRAME = {
   OPEN: 0x01,
@@ -95,7 +95,7 @@ export function writeFrame(writer: Writer, frame: Frame): void {
       writer.varint(frame.stream);
       break;
     case "RESET":
-      writer.varint(frame.stream).varint(REASONS.indexOf(frame.reason)).text(clip(frame.text));
+      writer.varint(frame.stream).varint(REASONS.indexOf(frame.reason)).text(clipText(frame.text, MAX_TEXT));
       break;
     case "WINDOW":
       writer.varint(frame.stream).varint(frame.limit);
@@ -109,7 +109,7 @@ export function writeFrame(writer: Writer, frame: Frame): void {
       writer.varint(frame.id);
       break;
     case "GOAWAY":
-      writer.varint(REASONS.indexOf(frame.reason)).text(clip(frame.text));
+      writer.varint(REASONS.indexOf(frame.reason)).text(clipText(frame.text, MAX_TEXT));
       break;
     case "SIGNAL":
       writer.bytes(frame.payload);
@@ -192,15 +192,8 @@ function readFrame(reader: Reader): Frame {
   }
 }
 
-function readReason(reader: Reader): Reason {
+export function readReason(reader: Reader): Reason {
   const reason = REASONS[reader.varint()];
   if (reason === undefined) throw protocolError("unknown reason");
   return reason;
-}
-
-/** Cuts a text so that its UTF-8 form stays within MAX_TEXT: three bytes a UTF-16 unit at most. */
-function clip(text: string): string {
-  return text.length * 3 <= MAX_TEXT
-    ? text
-    : `${text.slice(0, MAX_TEXT / 3 - 1).replace(/[\ud800-\udbff]$/, "")}…`;
 }
