@@ -1,5 +1,5 @@
 /** Standard streams, and any Node stream, as Source and Sink. */
-import { createWriteStream, fstatSync } from "node:fs";
+import { closeSync, createWriteStream, fstatSync } from "node:fs";
 import { Socket } from "node:net";
 import type { Readable, Writable } from "node:stream";
 import type { Sink, Source } from "../apps/endpoints.ts";
@@ -33,9 +33,17 @@ export function stdoutSink(): Sink {
   if (process.stdout.isTTY) return writableSink(process.stdout, { keepOpen: true });
   const info = fstatSync(1);
   const pipe = info.isFIFO() || info.isSocket();
-  return writableSink(
-    pipe ? new Socket({ fd: 1, readable: false, writable: true }) : createWriteStream("", { fd: 1 }),
-  );
+  const stdout = pipe
+    ? new Socket({ fd: 1, readable: false, writable: true })
+    : createWriteStream("", { fd: 1 });
+  // libuv never closes descriptors 0 to 2, and without that a pipe's reader sees no end.
+  if (info.isFIFO()) {
+    stdout.once("finish", () => stdout.destroy());
+    stdout.once("close", () => {
+      closeSync(1);
+    });
+  }
+  return writableSink(stdout);
 }
 
 /** A Node writable; `end` ends it too unless `keepOpen`. A reader that went away is PIPE_CLOSED. */
