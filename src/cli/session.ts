@@ -52,8 +52,10 @@ export async function runCommand(
   let session: Session | undefined;
   const watched = watchSignals(() => {
     ui.stopWaiting();
+    // The session first: what it says to the other side is the reason that counts.
+    const farewell = session?.abort("INTERRUPTED", "");
     stop.abort();
-    return session?.abort("INTERRUPTED", "");
+    return farewell;
   });
   try {
     const found = await findSession(command, ui, stop.signal);
