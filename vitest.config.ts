@@ -3,6 +3,7 @@ import { defineConfig } from "vitest/config";
 export default defineConfig({
   test: {
     include: ["test/**/*.test.ts"],
+    globalSetup: ["test/global-setup.ts"],
     // Real processes, sockets and namespaces: a slow machine is no failure.
     testTimeout: 60_000,
     hookTimeout: 60_000,

@@ -1,0 +1,325 @@
+/**
+ * Real dcpipe processes for the tests: started, their JSON events awaited, their output and status collected. Each test
+ * ends what it started and nothing else. Nothing here waits for a time: a process says what it does, or ends.
+ */
+import { type ChildProcess, spawn } from "node:child_process";
+import { createHash, randomBytes } from "node:crypto";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { Readable, Writable } from "node:stream";
+import { fileURLToPath } from "node:url";
+import { expect, onTestFailed, onTestFinished, test, type TestContext } from "vitest";
+
+export const BIN = fileURLToPath(new URL("../../bin/dcpipe.js", import.meta.url));
+
+/** Verbs that make a connection: they get --no-stun, and --json unless told otherwise. */
+const VERBS = new Set(["pipe", "send", "receive"]);
+
+export interface DcpipeEvent {
+  readonly event: string;
+  readonly token?: string;
+  readonly code?: string;
+  readonly message?: string;
+  readonly hint?: string;
+  readonly bytes?: number;
+  readonly total?: number;
+  readonly files?: number;
+  readonly reason?: string;
+  readonly text?: string;
+  readonly path?: string;
+  readonly [field: string]: unknown;
+}
+
+export interface Exit {
+  readonly status: number | null;
+  readonly signal: NodeJS.Signals | null;
+  readonly stdout: Buffer;
+  readonly stderr: string;
+}
+
+export interface StartOptions {
+  /** What comes on stdin: nothing (default), these bytes, an open pipe, or a file descriptor. */
+  readonly stdin?: "ignore" | "pipe" | Uint8Array | { readonly fd: number };
+  readonly stdout?: { readonly fd: number };
+  /** Events on stderr as JSON; default true. */
+  readonly json?: boolean;
+  readonly env?: Record<string, string>;
+  readonly cwd?: string;
+  /** Network namespace to run in. */
+  readonly namespace?: string | undefined;
+  /** A bash script around the command, which is "$@" in it. */
+  readonly shell?: string;
+}
+
+const living = new Set<Process>();
+process.on("exit", () => {
+  for (const each of living) each.kill("SIGKILL");
+});
+
+/** A program with pipes for its three streams, in a session (of terminals) and process group of its own. */
+export class Process {
+  readonly child: ChildProcess;
+  /** Settles when the process has ended and all its output is here. Never rejects. */
+  readonly exited: Promise<Exit>;
+  readonly what: string;
+  stderr = "";
+  /** Called at each output, and at the end. */
+  readonly listeners = new Set<() => void>();
+  gone = false;
+  protected onstderr: ((text: string) => void) | undefined;
+  #stdout: Buffer[] = [];
+
+  constructor(argv: readonly string[], options: StartOptions = {}) {
+    const { stdin = "ignore", stdout, env, cwd } = options;
+    this.what = argv.join(" ");
+    const [command = "", ...rest] = argv;
+    this.child = spawn(command, rest, {
+      stdio: [
+        stdin === "ignore" ? "ignore" : stdin === "pipe" || ArrayBuffer.isView(stdin) ? "pipe" : stdin.fd,
+        stdout?.fd ?? "pipe",
+        "pipe",
+      ],
+      detached: true,
+      cwd,
+      env: { ...cleanEnvironment(), ...env },
+    });
+    living.add(this);
+    this.child.stdin?.on("error", () => undefined);
+    if (ArrayBuffer.isView(stdin)) this.stdin.end(stdin);
+    this.child.stdout?.on("data", (chunk: Buffer) => {
+      this.#stdout.push(chunk);
+      this.#heard();
+    });
+    this.child.stderr?.setEncoding("utf8").on("data", (text: string) => {
+      this.stderr += text;
+      this.onstderr?.(text);
+      this.#heard();
+    });
+    this.exited = new Promise((resolve) => {
+      this.child.on("error", (error) => {
+        this.stderr += error.message;
+      });
+      this.child.on("close", (status, signal) => {
+        living.delete(this);
+        this.gone = true;
+        this.#heard();
+        resolve({ status, signal, stdout: this.stdout, stderr: this.stderr });
+      });
+    });
+    onTestFailed(() => {
+      const { exitCode, signalCode } = this.child;
+      const state = this.gone ? `status ${exitCode ?? signalCode ?? "?"}` : "still running";
+      console.error(`--- ${this.what}\n--- ${state}, ${this.stdout.length} bytes on stdout\n${this.stderr}`);
+    });
+    onTestFinished(async () => {
+      this.kill("SIGKILL");
+      this.child.stdin?.destroy();
+      await this.exited;
+    });
+  }
+
+  get stdin(): Writable {
+    if (!this.child.stdin) throw new Error(`stdin of ${this.what} is no pipe`);
+    return this.child.stdin;
+  }
+
+  /** The stream itself; its bytes are collected too. */
+  get output(): Readable {
+    if (!this.child.stdout) throw new Error(`stdout of ${this.what} is no pipe`);
+    return this.child.stdout;
+  }
+
+  /** What came on stdout up to now. */
+  get stdout(): Buffer {
+    this.#stdout = [Buffer.concat(this.#stdout)];
+    return this.#stdout[0] ?? Buffer.alloc(0);
+  }
+
+  /** Sends a signal to the process and, where a shell is around it, its neighbours. */
+  kill(signal: NodeJS.Signals): void {
+    if (this.gone || this.child.pid === undefined) return;
+    try {
+      process.kill(-this.child.pid, signal);
+    } catch {
+      // Gone since.
+    }
+  }
+
+  /** Resolves with what `find` gives, as soon as it gives anything; rejects when the process ends without. */
+  until<T>(what: string, find: () => T | undefined): Promise<T> {
+    return new Promise((resolve, reject) => {
+      const look = (): void => {
+        const found = find();
+        if (found === undefined && !this.gone) return;
+        this.listeners.delete(look);
+        if (found !== undefined) resolve(found);
+        else reject(new Error(`${this.what} ended without ${what}:\n${this.stderr}`));
+      };
+      this.listeners.add(look);
+      look();
+    });
+  }
+
+  /** Resolves when so many bytes, or this text, are on stdout. */
+  async printed(what: number | string | RegExp): Promise<void> {
+    await this.until(`${what} on stdout`, () => {
+      if (typeof what === "number") return this.stdout.length >= what || undefined;
+      const text = this.stdout.toString();
+      return (typeof what === "string" ? text.includes(what) : what.test(text)) || undefined;
+    });
+  }
+
+  #heard(): void {
+    for (const listener of [...this.listeners]) listener();
+  }
+}
+
+/** A dcpipe process. */
+export class Dcpipe extends Process {
+  readonly events: DcpipeEvent[] = [];
+
+  constructor(args: readonly string[], options: StartOptions = {}) {
+    const [verb = "", ...rest] = args;
+    const json = VERBS.has(verb) && options.json !== false && !args.includes("--help");
+    const added = VERBS.has(verb) ? ["--no-stun", ...(json ? ["--json"] : [])] : [];
+    let argv = [process.execPath, BIN, verb, ...added, ...rest].filter((word) => word !== "");
+    if (options.namespace !== undefined) argv = ["ip", "netns", "exec", options.namespace, ...argv];
+    if (options.shell !== undefined) argv = ["bash", "-c", options.shell, "bash", ...argv];
+    super(argv, options);
+    if (!json) return;
+    let rest = "";
+    this.onstderr = (text) => {
+      const lines = (rest + text).split("\n");
+      rest = lines.pop() ?? "";
+      for (const line of lines) {
+        try {
+          this.events.push(JSON.parse(line) as DcpipeEvent);
+        } catch {
+          this.events.push({ event: "unparsable", text: line });
+        }
+      }
+    };
+  }
+
+  /** The first event of this name, past or to come, that `fits`. Rejects when the process ends without. */
+  event(name: string, fits: (event: DcpipeEvent) => boolean = () => true): Promise<DcpipeEvent> {
+    return this.until(`the event "${name}"`, () => this.find(name, fits));
+  }
+
+  /** The token of the offer it makes. */
+  async offer(): Promise<string> {
+    return String((await this.event("offer")).token);
+  }
+
+  find(name: string, fits: (event: DcpipeEvent) => boolean = () => true): DcpipeEvent | undefined {
+    return this.events.find((event) => event.event === name && fits(event));
+  }
+
+  /** The error it ended with. */
+  get error(): DcpipeEvent | undefined {
+    return this.events.findLast((event) => event.event === "error");
+  }
+}
+
+export function start(args: readonly string[], options?: StartOptions): Dcpipe {
+  return new Dcpipe(args, options);
+}
+
+/** Starts a waiting side and, with its offer, a joining side. */
+export async function pair(
+  waiting: readonly [args: readonly string[], options?: StartOptions],
+  joining: readonly [args: readonly string[], options?: StartOptions],
+): Promise<{ waiting: Dcpipe; joining: Dcpipe }> {
+  const waits = start(waiting[0], waiting[1]);
+  const offer = await waits.offer();
+  return { waiting: waits, joining: start([...joining[0], "--to", offer], joining[1]) };
+}
+
+/** Waits for the ends of processes that must do their work. Checks what holds for every good end. */
+export async function succeed(...processes: readonly Process[]): Promise<Exit[]> {
+  const exits: Exit[] = [];
+  for (const each of processes) {
+    const exit = await each.exited;
+    expect(exit, `${each.what}\n${exit.stderr}`).toMatchObject({ status: 0, signal: null });
+    if (each instanceof Dcpipe) checkEvents(each);
+    exits.push(exit);
+  }
+  return exits;
+}
+
+/** Waits for the end of a process that must fail, with a message and no stack trace. */
+export async function fail(failing: Dcpipe, status: number, message?: RegExp): Promise<Exit> {
+  const exit = await failing.exited;
+  expect(exit, `${failing.what}\n${exit.stderr}`).toMatchObject({ status, signal: null });
+  expect(exit.stderr).not.toMatch(/^\s+at /m);
+  checkEvents(failing);
+  if (message !== undefined) {
+    const text = failing.events.length > 0 ? String(failing.error?.message) : exit.stderr;
+    expect(text).toMatch(message);
+  }
+  return exit;
+}
+
+/** With --json stderr is JSON lines and nothing else, `event` first in each. */
+export function checkEvents({ events, stderr, what }: Dcpipe): void {
+  expect(
+    events.filter(({ event }) => event === "unparsable"),
+    `${what}\n${stderr}`,
+  ).toEqual([]);
+  for (const event of events) expect(Object.keys(event)[0]).toBe("event");
+}
+
+/** A directory that goes with the test. */
+export function temporaryDirectory(): string {
+  const directory = mkdtempSync(join(tmpdir(), "dcpipe-e2e-"));
+  onTestFinished(() => {
+    rmSync(directory, { recursive: true, force: true });
+  });
+  return directory;
+}
+
+/** A file of random bytes, or of the given ones, in a directory of its own. */
+export function makeFile(name: string, content: number | Uint8Array): string {
+  const path = join(temporaryDirectory(), name);
+  writeFileSync(path, typeof content === "number" ? randomBytes(content) : content);
+  return path;
+}
+
+export function sha256(bytes: Uint8Array): string {
+  return createHash("sha256").update(bytes).digest("hex");
+}
+
+/** Compares files without printing megabytes. */
+export function expectEqualFiles(actual: string, expected: string): void {
+  const [a, b] = [readFileSync(actual), readFileSync(expected)];
+  expect(a.length).toBe(b.length);
+  expect(sha256(a)).toBe(sha256(b));
+}
+
+/** A test that needs network namespaces or mounts. Without root it is skipped on a desk, and fails in CI. */
+export function rootTest(
+  name: string,
+  body: (context: TestContext) => Promise<void>,
+  timeout?: number,
+): void {
+  test(
+    name,
+    async (context) => {
+      if (process.getuid?.() !== 0 && process.env["CI"] !== "true")
+        context.skip("needs root, for network namespaces and mounts");
+      await body(context);
+    },
+    timeout,
+  );
+}
+
+/** Nothing of the caller's settings may change what is tested. */
+function cleanEnvironment(): NodeJS.ProcessEnv {
+  const environment = { ...process.env };
+  for (const name of Object.keys(environment)) {
+    if (/^(DCPIPE_|NO_COLOR$|FORCE_COLOR$|COLUMNS$|LINES$|NODE_OPTIONS$)/.test(name))
+      Reflect.deleteProperty(environment, name);
+  }
+  return environment;
+}

@@ -1,0 +1,27 @@
+/** Tests run the built program: it is built again when a source file is newer than what was made of it. */
+import { spawnSync } from "node:child_process";
+import { existsSync, readdirSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const ROOT = fileURLToPath(new URL("..", import.meta.url));
+
+export default function setup(): void {
+  if (!stale()) return;
+  const tsc = join(ROOT, "node_modules/typescript/bin/tsc");
+  const { status, stdout, stderr } = spawnSync(process.execPath, [tsc, "-p", "src"], {
+    cwd: ROOT,
+    encoding: "utf8",
+  });
+  if (status !== 0) throw new Error(`the build failed, so there is nothing to test:\n${stdout}${stderr}`);
+}
+
+function stale(): boolean {
+  for (const name of readdirSync(join(ROOT, "src"), { recursive: true, encoding: "utf8" })) {
+    if (!name.endsWith(".ts")) continue;
+    const built = join(ROOT, "dist", name.replace(/\.ts$/, ".js"));
+    if (!existsSync(built) || statSync(built).mtimeMs < statSync(join(ROOT, "src", name)).mtimeMs)
+      return true;
+  }
+  return false;
+}
