@@ -188,10 +188,10 @@ export class Dcpipe extends Process {
     if (options.shell !== undefined) argv = ["bash", "-c", options.shell, "bash", ...argv];
     super(argv, options);
     if (!json) return;
-    let rest = "";
+    let partial = "";
     this.onstderr = (text) => {
-      const lines = (rest + text).split("\n");
-      rest = lines.pop() ?? "";
+      const lines = (partial + text).split("\n");
+      partial = lines.pop() ?? "";
       for (const line of lines) {
         try {
           this.events.push(JSON.parse(line) as DcpipeEvent);
