@@ -1,0 +1,256 @@
+/** Runs the scenarios in test/vectors; their format is in the README there. */
+import { readdirSync, readFileSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { describe, expect, test } from "vitest";
+import { DcpipeError } from "../../src/errors.ts";
+import { Reader, Writer } from "../../src/wire/bytes.ts";
+import { readCandidates, writeCandidates } from "../../src/wire/candidate.ts";
+import { decodeFrames, FRAME, REASONS, writeFrame, type Frame } from "../../src/wire/frame.ts";
+import { decodeRecord, encodeRecord } from "../../src/wire/file.ts";
+import { decodeHeader, encodeHeader } from "../../src/wire/header.ts";
+import {
+  decodeHello,
+  decodeReady,
+  encodeHello,
+  encodeReady,
+  PROTOCOL_VERSION,
+} from "../../src/wire/hello.ts";
+import { decodeLane, encodeLane } from "../../src/wire/lane.ts";
+import { decodeToken, encodeToken } from "../../src/wire/token.ts";
+
+const FOLDER = resolve(import.meta.dirname, "../vectors");
+const LAYERS = ["frame", "header", "hello", "candidates", "lane", "record", "token"] as const;
+type Layer = (typeof LAYERS)[number];
+
+interface Vector {
+  readonly file: string;
+  readonly name: string;
+  readonly input: string;
+  readonly expect: string;
+  readonly error: string | undefined;
+  readonly value: unknown;
+  readonly body: string;
+}
+
+function parse(file: string): Vector {
+  const text = readFileSync(join(FOLDER, file), "utf8");
+  const end = text.indexOf("\n\n");
+  const head = new Map<string, string>();
+  for (const line of text.slice(0, end).split("\n")) {
+    const colon = line.indexOf(": ");
+    const key = line.slice(0, colon);
+    if (!["name", "input", "expect", "error", "value"].includes(key) || head.has(key))
+      throw new Error(`${file}: a head line "${line}"`);
+    head.set(key, line.slice(colon + 2));
+  }
+  const value = head.get("value");
+  if (end < 0 || !text.endsWith("\n")) throw new Error(`${file}: no head or no body`);
+  return {
+    file,
+    name: head.get("name") ?? "",
+    input: head.get("input") ?? "",
+    expect: head.get("expect") ?? "",
+    error: head.get("error"),
+    value: value === undefined ? undefined : (JSON.parse(value) as unknown),
+    body: text.slice(end + 2, -1),
+  };
+}
+
+/** `61 62*3` as hex digits without repeats. */
+function expand(text: string): string {
+  return text.replace(/([0-9a-f]+)\*(\d+)/g, (_, hex: string, count: string) => hex.repeat(Number(count)));
+}
+
+function bytes(body: string): Uint8Array {
+  const hex = expand(body).replace(/\s/g, "");
+  if (!/^([0-9a-f]{2})*$/.test(hex)) throw new Error("not hex");
+  return new Uint8Array(Buffer.from(hex, "hex"));
+}
+
+function hex(message: Uint8Array): string {
+  return Buffer.from(message).toString("hex");
+}
+
+/** A decoded value in the form of `value`. */
+function plain(value: unknown): unknown {
+  return JSON.parse(
+    JSON.stringify(value, (_, part: unknown) =>
+      part instanceof Uint8Array ? hex(part) : part === undefined ? null : part,
+    ),
+  );
+}
+
+function expandAll(value: unknown): unknown {
+  return JSON.parse(
+    JSON.stringify(value, (_, part: unknown) =>
+      typeof part === "string" && /^[0-9a-f]+\*\d+$/.test(part) ? expand(part) : part,
+    ),
+  );
+}
+
+/** A rejection, and whose. */
+class Rejected extends Error {
+  readonly layer: Layer;
+
+  constructor(layer: Layer, cause: unknown) {
+    super(`rejected by ${layer}`, { cause });
+    this.layer = layer;
+  }
+}
+
+function rejection(run: () => unknown): Rejected {
+  try {
+    run();
+  } catch (error) {
+    if (error instanceof Rejected) return error;
+    throw error;
+  }
+  throw new Error("accepted");
+}
+
+function by<T>(layer: Layer, decode: () => T): T {
+  try {
+    return decode();
+  } catch (cause) {
+    throw new Rejected(layer, cause);
+  }
+}
+
+interface Outcome {
+  readonly value: unknown;
+  /** What the value encodes to, to be found in the input. */
+  readonly again: string;
+}
+
+function frames(message: Uint8Array): Frame[] {
+  return by("frame", () => decodeFrames(message));
+}
+
+function encodeFrames(list: readonly Frame[]): string {
+  const writer = new Writer();
+  for (const frame of list) writeFrame(writer, frame);
+  return hex(writer.finish());
+}
+
+function lane(payload: Uint8Array): Outcome {
+  try {
+    const value = decodeLane(payload);
+    return { value, again: hex(encodeLane(value)) };
+  } catch (cause) {
+    // Whose fault is it? Read on to the addresses, which have a layer of their own.
+    const reader = new Reader(payload);
+    by("lane", () => {
+      const type = reader.u8();
+      reader.varint();
+      reader.varint();
+      if (type === 1) reader.varint();
+      if (type !== 1 && type !== 2) throw cause;
+    });
+    by("candidates", () => readCandidates(reader));
+    throw new Rejected("lane", cause);
+  }
+}
+
+function pasted(text: string, kind: "offer" | "answer"): Outcome {
+  const value = by("token", () => decodeToken(text, kind));
+  return { value, again: encodeToken(value) };
+}
+
+function record(body: Uint8Array): Outcome {
+  const value = by("record", () => decodeRecord(body));
+  const reader = new Reader(encodeRecord(value));
+  return { value, again: hex(reader.take(reader.varint())) };
+}
+
+const INPUTS: Readonly<Record<string, (body: string) => Outcome>> = {
+  frames: (body) => {
+    const value = frames(bytes(body));
+    return { value, again: encodeFrames(value) };
+  },
+  message: (body) => {
+    const value = frames(bytes(body));
+    for (const frame of value) {
+      if (frame.type === "OPEN") by("header", () => decodeHeader(frame.header));
+      if (frame.type === "SIGNAL") lane(frame.payload);
+    }
+    return { value, again: encodeFrames(value) };
+  },
+  header: (body) => {
+    const value = by("header", () => decodeHeader(bytes(body)));
+    return { value, again: hex(encodeHeader(value)) };
+  },
+  hello: (body) => {
+    const message = bytes(body);
+    const value = by("hello", () => decodeHello(message));
+    if (value.version !== PROTOCOL_VERSION) return { value: { version: value.version }, again: "" };
+    return { value, again: hex(encodeHello(value, message.length)) };
+  },
+  ready: (body) => {
+    const size = by("hello", () => decodeReady(bytes(body)));
+    return { value: { size }, again: hex(encodeReady(size)) };
+  },
+  candidates: (body) => {
+    const reader = new Reader(bytes(body));
+    const value = by("candidates", () => {
+      const list = readCandidates(reader);
+      reader.end();
+      return list;
+    });
+    const writer = new Writer();
+    writeCandidates(writer, value);
+    return { value, again: hex(writer.finish()) };
+  },
+  lane: (body) => lane(bytes(body)),
+  record: (body) => record(bytes(body)),
+  offer: (body) => pasted(body, "offer"),
+  answer: (body) => pasted(body, "answer"),
+};
+
+const all = readdirSync(FOLDER);
+const vectors = all
+  .filter((file) => file !== "README.md")
+  .sort()
+  .map(parse);
+
+describe("vectors", () => {
+  test.each(vectors.map((vector) => [vector.file, vector.name, vector] as const))(
+    "%s: %s",
+    (_file, _name, vector) => {
+      const run = INPUTS[vector.input];
+      if (!run) throw new Error(`unknown input ${vector.input}`);
+      if (vector.expect === "success") {
+        const { value, again } = run(vector.body);
+        expect(plain(value)).toEqual(expandAll(vector.value));
+        const text = vector.input === "offer" || vector.input === "answer";
+        // Wraps, quotes and the like are no part of the token.
+        if (text) expect(vector.body.replace(/[^A-Za-z0-9_-]/g, "")).toContain(again);
+        else if (again !== "") expect(again).toBe(hex(bytes(vector.body)));
+        return;
+      }
+      expect(LAYERS).toContain(vector.expect);
+      const { layer, cause } = rejection(() => run(vector.body));
+      expect(cause).toBeInstanceOf(DcpipeError);
+      expect([layer, (cause as DcpipeError).code]).toEqual([vector.expect, vector.error]);
+    },
+  );
+
+  test("the folder holds nothing else, and no scenario twice", () => {
+    expect(all.filter((file) => !file.endsWith(".txt"))).toEqual(["README.md"]);
+    expect(new Set(vectors.map(({ name }) => name)).size).toBe(vectors.length);
+    const contents = vectors.map(({ input, body }) => `${input}\n${body}`);
+    expect(contents.filter((content, i) => contents.indexOf(content) !== i)).toEqual([]);
+  });
+
+  test("every frame, reason, layer and error is there", () => {
+    const values = vectors
+      .filter(({ input, expect: outcome }) => outcome === "success" && /^(frames|message)$/.test(input))
+      .flatMap(({ value }) => value as { type: string; reason?: string }[]);
+    expect(new Set(values.map(({ type }) => type))).toEqual(new Set(Object.keys(FRAME)));
+    expect(new Set(values.flatMap(({ reason }) => reason ?? []))).toEqual(new Set(REASONS));
+    expect(new Set(vectors.map(({ expect: outcome }) => outcome))).toEqual(new Set(["success", ...LAYERS]));
+    expect(new Set(vectors.map(({ input }) => input))).toEqual(new Set(Object.keys(INPUTS)));
+    expect(new Set(vectors.flatMap(({ error }) => error ?? []))).toEqual(
+      new Set(["PROTOCOL", "TOKEN_MALFORMED", "TOKEN_CUT", "TOKEN_KIND", "TOKEN_VERSION"]),
+    );
+  });
+});
