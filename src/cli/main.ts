@@ -17,7 +17,18 @@ function version(): string {
   return (JSON.parse(readFileSync(file, "utf8")) as { version: string }).version;
 }
 
-const parser = yargs(process.argv.slice(2))
+/** Stands for `-` while yargs reads the arguments; none of them can hold a NUL. */
+const DASH = "\0-";
+
+/** yargs drops a lone dash where a list of paths is due, and all that follows `--`. */
+function shield(words: readonly string[]): string[] {
+  const found = words.indexOf("--");
+  const end = found < 0 ? words.length : found;
+  const paths = words.slice(end + 1).map((word) => (/^-./.test(word) ? `./${word}` : word));
+  return [...words.slice(0, end), ...paths].map((word) => (word === "-" ? DASH : word));
+}
+
+const parser = yargs(shield(process.argv.slice(2)))
   .scriptName("dcpipe")
   .usage("dcpipe: pipes between machines that have no address for each other\n\nUsage: $0 <command>")
   .command(
@@ -77,7 +88,6 @@ const parser = yargs(process.argv.slice(2))
   .alias("help", "h")
   .wrap(Math.min(100, process.stdout.columns || 100))
   .parserConfiguration({
-    "duplicate-arguments-array": false,
     "parse-positional-numbers": false,
     "parse-numbers": true,
   })
@@ -88,6 +98,11 @@ const parser = yargs(process.argv.slice(2))
         argv[name] = value.at(-1) as unknown;
     }
   }, true)
+  .middleware((argv) => {
+    const restore = (value: unknown): unknown =>
+      Array.isArray(value) ? value.map(restore) : value === DASH ? "-" : value;
+    for (const [name, value] of Object.entries(argv)) argv[name] = restore(value);
+  })
   .exitProcess(false)
   .fail((message, error) => {
     throw (error as Error | undefined) ?? new DcpipeError("USAGE", message);
