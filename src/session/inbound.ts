@@ -178,7 +178,8 @@ export class Inbound {
         this.#window += this.#owner.budget(Math.min(this.#window, MAX_WINDOW - this.#window));
       this.#growth = { consumed: this.#consumed, time: now };
     }
-    if (this.#final !== undefined) return;
+    // All that is still to come has its credit: the FIN may be far ahead of the data.
+    if (this.#final !== undefined && this.limit >= this.#final) return;
     const limit = this.#consumed + this.#window;
     // Half a window at a time while it is small, a quarter when that still saves packets.
     if (limit - this.limit < Math.min(this.#window / 2, 1024 * 1024)) return;
