@@ -110,6 +110,12 @@ class Sender {
     let sent = 0;
     try {
       for (let chunk = await file.read(); chunk; chunk = await file.read()) {
+        if (file.size !== undefined && sent + chunk.length > file.size) {
+          throw new DcpipeError(
+            "INCOMPLETE",
+            `the file changed while it was sent: it has more than its ${file.size} bytes now`,
+          );
+        }
         for (let at = 0; at < chunk.length; at += MAX_CHUNK) {
           const part = chunk.subarray(at, at + MAX_CHUNK);
           digest.update(part);

@@ -102,7 +102,7 @@ export class Ui {
     while (this.#rates.length > 2 && now - (this.#rates[0]?.time ?? now) > RATE_WINDOW_MS)
       this.#rates.shift();
     const interval = this.json ? JSON_MS : this.#terminal ? FRAME_MS : PLAIN_MS;
-    if (now - this.#progressTime < interval || this.#quiet) return;
+    if (now - this.#progressTime < interval) return;
     const first = this.#progressTime === 0;
     this.#progressTime = now;
     const rate = this.#rate();

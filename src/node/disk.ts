@@ -15,7 +15,8 @@ const READ_SIZE = 256 * 1024;
 export async function openSource(path: string): Promise<SourceFile> {
   let handle: FileHandle;
   try {
-    handle = await open(path, constants.O_RDONLY);
+    // A FIFO without a writer would hold the open up for ever.
+    handle = await open(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));
   } catch (cause) {
     throw new DcpipeError("USAGE", `cannot read ${path}: ${describe(cause)}`, { cause });
   }

@@ -130,8 +130,8 @@ class NodePeer implements Peer {
       if (state === "connected" || state === "completed") this.#enter("connected");
     });
     this.#connection.onGatheringStateChange((state) => {
-      if (state !== "complete") return;
-      this.#addLoopback(config);
+      if (state !== "complete" || this.#closing) return;
+      this.#addFromDescription(config);
       this.#gathered();
     });
     this.#connection.onLocalCandidate((line) => {
@@ -216,12 +216,16 @@ class NodePeer implements Peer {
     this.oncandidate?.(candidate);
   }
 
-  /** On a machine without any network the loopback address still joins two processes. */
-  #addLoopback(config: PeerConfig): void {
-    if (this.candidates.length > 0 || config.relayOnly || this.#closing) return;
-    const sdp = this.#connection.localDescription()?.sdp ?? "";
-    const port = /^a=candidate:\S+ 1 udp \d+ \S+ (\d+) typ host/im.exec(sdp)?.[1];
-    if (port !== undefined) this.#addLocal({ type: "host", address: "127.0.0.1", port: Number(port) });
+  /** Each kind of event has a queue of its own, so "complete" may overtake addresses: the description has them all. */
+  #addFromDescription({ relayOnly }: PeerConfig): void {
+    const lines = this.#connection.localDescription()?.sdp.split(/\r?\n/) ?? [];
+    const all = lines.map(parseCandidate).filter((candidate) => candidate !== undefined);
+    for (const candidate of all) if (usable(candidate)) this.#addLocal(candidate);
+    // On a machine without any network the loopback address still joins two processes.
+    const port = all.find(({ type }) => type === "host")?.port;
+    if (this.candidates.length === 0 && port !== undefined && !relayOnly) {
+      this.#addLocal({ type: "host", address: "127.0.0.1", port });
+    }
   }
 }
 
