@@ -54,6 +54,8 @@ export const HEARTBEAT_MS = 2500;
 export const DEAD_MS = 10_000;
 /** A lane that makes no progress for this long while others live is dead: SCTP's retransmissions end near 13 s. */
 const LANE_DEAD_MS = 9000;
+/** Dead channels of which the other side has not confirmed that it knows; the honest ones come to a hundred or two. */
+const MAX_DEAD_LANES = 1024;
 /** After both GOAWAYs one side waits for the other to hang up; a lost packet costs a second, not for ever. */
 const LINGER_MS = 2000;
 /** How long a farewell with bad news may take to arrive. */
@@ -74,6 +76,16 @@ export interface SessionEvents {
 
 type State = "running" | "closing" | "closed";
 
+interface DeadLane {
+  readonly id: number;
+  /** Undefined when it stood on the other side only. */
+  readonly lane: Lane | undefined;
+  /** The other side knows how much came over it. */
+  told: boolean;
+  /** The other side has said how much came over it; the rest goes out again. */
+  settled: boolean;
+}
+
 export class Session implements SessionEvents {
   onrtt: SessionEvents["onrtt"];
   onsignal: SessionEvents["onsignal"];
@@ -89,7 +101,7 @@ export class Session implements SessionEvents {
 
   readonly #lanes = new Map<number, Lane>();
   /** Dead lanes: their accounts stay open until each side has told the other what arrived. */
-  readonly #dead = new Map<number, { lane: Lane; told: boolean; settled: boolean }>();
+  readonly #dead = new Map<number, DeadLane>();
   readonly #seenLanes = new Set<number>();
   #control: Lane | undefined;
 
@@ -233,6 +245,12 @@ export class Session implements SessionEvents {
   attach(channel: Channel, id: number, kind: "control" | "bulk"): void {
     if (this.#state === "closed") {
       channel.close();
+      return;
+    }
+    if (this.#seenLanes.has(id)) {
+      // Its accounts are closed: the other side lost it before it stood here.
+      channel.close();
+      this.onlane?.(id, this.#lanes.size, "the other side lost the channel");
       return;
     }
     const lane = new Lane(id, channel, kind === "bulk");
@@ -440,7 +458,7 @@ export class Session implements SessionEvents {
 
   #unsettledNotices(): boolean {
     for (const { lane, settled } of this.#dead.values()) {
-      if (!settled && lane.holdsNotices) return true;
+      if (!settled && lane?.holdsNotices) return true;
     }
     for (const lane of this.#lanes.values()) {
       if (lane !== this.#control && lane.holdsNotices) return true;
@@ -627,7 +645,7 @@ export class Session implements SessionEvents {
     lane.channel.ondrain = undefined;
     lane.channel.close();
     if (this.#state === "closed") return;
-    const entry = { lane, told: false, settled: false };
+    const entry: DeadLane = { id: lane.id, lane, told: false, settled: false };
     this.#dead.set(lane.id, entry);
     if (this.#control === lane) {
       const heir = [...this.#lanes.values()].sort(
@@ -651,11 +669,11 @@ export class Session implements SessionEvents {
     this.#wake();
   }
 
-  #tellLost(entry: { lane: Lane; told: boolean; settled: boolean }): void {
+  #tellLost(entry: DeadLane): void {
     if (entry.told || !this.#control) return;
-    const { id, received } = entry.lane;
+    const { id, lane } = entry;
     this.#urgent.push({
-      bytes: encodeFrame({ type: "LOST", channel: id, count: received }),
+      bytes: encodeFrame({ type: "LOST", channel: id, count: lane?.received ?? 0 }),
       once: true,
       arrived: () => {
         entry.told = true;
@@ -672,16 +690,20 @@ export class Session implements SessionEvents {
     if (!entry) {
       if (this.#seenLanes.has(id)) return;
       // A channel that stood on their side only: nothing came over it.
+      if (count > 0) throw new DcpipeError("PROTOCOL", "a count of messages that were not sent");
+      if (this.#dead.size >= MAX_DEAD_LANES) throw new DcpipeError("PROTOCOL", "too many dead channels");
+      const theirs: DeadLane = { id, lane: undefined, told: false, settled: true };
       this.#seenLanes.add(id);
-      this.#urgent.push({ bytes: encodeFrame({ type: "LOST", channel: id, count: 0 }), once: true });
-      this.#wake();
+      this.#dead.set(id, theirs);
+      this.#tellLost(theirs);
       return;
     }
-    if (entry.settled) return;
-    if (count > entry.lane.sent) throw new DcpipeError("PROTOCOL", "a count of messages that were not sent");
-    const before = entry.lane.delivered;
-    const { notices, segments } = entry.lane.settle(count);
-    this.#delivered += entry.lane.delivered - before;
+    const dead = entry.lane;
+    if (!dead || entry.settled) return;
+    if (count > dead.sent) throw new DcpipeError("PROTOCOL", "a count of messages that were not sent");
+    const before = dead.delivered;
+    const { notices, segments } = dead.settle(count);
+    this.#delivered += dead.delivered - before;
     entry.settled = true;
     if (entry.told) this.#dead.delete(id);
     this.#takeBack(
