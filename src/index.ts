@@ -59,4 +59,4 @@ export { toDuplex } from "./node/duplex.ts";
 export { findOffer, readTokenFile, removeTokenFile, writeTokenFile } from "./node/tokenfile.ts";
 export { runVia, type Via } from "./node/via.ts";
 export { preload } from "./node/rtc.ts";
-export { readableSource, stdoutSink, writableSink } from "./node/stdio.ts";
+export { readableSource, stdinSource, stdoutSink, writableSink } from "./node/stdio.ts";

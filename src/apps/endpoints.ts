@@ -3,7 +3,7 @@ import type { Reason } from "../wire/frame.ts";
 
 /** Bytes that come from somewhere. */
 export interface Source {
-  /** The next chunk, or undefined at the end. The chunk must not change afterwards. */
+  /** The next chunk, or undefined at the end. It is valid until the next call: the source may use its buffer again. */
   read(): Promise<Uint8Array | undefined>;
   /** Nobody wants the rest. Idempotent, never rejects. */
   cancel(): void;

@@ -5,7 +5,7 @@ import {
   DcpipeError,
   limitSource,
   openSource,
-  readableSource,
+  stdinSource,
   sendFiles,
   type SourceFile,
 } from "../index.ts";
@@ -58,5 +58,5 @@ async function* sources(options: SendArguments, rate: number | undefined): Async
 }
 
 function stdinFile(name: string): SourceFile {
-  return { ...readableSource(process.stdin), name, size: undefined, mode: 0o644, mtime: Date.now() };
+  return { ...stdinSource(), name, size: undefined, mode: 0o644, mtime: Date.now() };
 }

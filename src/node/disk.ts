@@ -8,7 +8,7 @@ import { basename, dirname, join, resolve, sep } from "node:path";
 import type { FileSink, FileTarget, IncomingFile, SourceFile } from "../apps/endpoints.ts";
 import { DcpipeError } from "../errors.ts";
 
-/** Large enough that the thread pool's round trips do not count, small enough to be kept until acknowledged. */
+/** Large enough that the thread pool's round trips do not count. */
 const READ_SIZE = 256 * 1024;
 
 /** Opens a regular file for sending. Throws USAGE when it cannot be read, or is none. */
@@ -30,6 +30,7 @@ export async function openSource(path: string): Promise<SourceFile> {
         : `${path} is no regular file`,
     );
   }
+  const buffer = Buffer.allocUnsafeSlow(READ_SIZE);
   let open_ = true;
   return {
     name: basename(resolve(path)),
@@ -37,7 +38,6 @@ export async function openSource(path: string): Promise<SourceFile> {
     mode: info.mode & 0o777,
     mtime: info.mtimeMs,
     read: async () => {
-      const buffer = Buffer.allocUnsafeSlow(READ_SIZE);
       try {
         const { bytesRead } = await handle.read(buffer, 0, READ_SIZE);
         return bytesRead === 0 ? undefined : buffer.subarray(0, bytesRead);

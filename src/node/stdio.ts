@@ -1,6 +1,6 @@
 /** Standard streams, and any Node stream, as Source and Sink. */
-import { closeSync, createWriteStream, fstatSync } from "node:fs";
-import { Socket } from "node:net";
+import { closeSync, createWriteStream, fstatSync, openSync } from "node:fs";
+import { Socket, type SocketConstructorOpts } from "node:net";
 import type { Readable, Writable } from "node:stream";
 import type { Sink, Source } from "../apps/endpoints.ts";
 import { asDcpipeError, DcpipeError } from "../errors.ts";
@@ -25,25 +25,79 @@ export function readableSource(readable: Readable): Source {
   };
 }
 
+/** What one read of a pipe gives at most on Linux. */
+const READ_SIZE = 64 * 1024;
+
+/** Standard input. From a pipe it is read into one buffer over and over: a fresh one for each read is garbage by the gigabyte. */
+export function stdinSource(): Source {
+  const info = fstatSync(0);
+  if (!info.isFIFO() && !info.isSocket()) return readableSource(process.stdin);
+  const buffer = Buffer.allocUnsafeSlow(READ_SIZE);
+  let filled: Buffer | undefined;
+  let ended = false;
+  let failed: Error | undefined;
+  let wake: (() => void) | undefined;
+  const socket = new Socket({
+    fd: 0,
+    readable: true,
+    writable: false,
+    // Not in the published types of the constructor, but what `net.connect` documents as `onread`.
+    onread: {
+      buffer,
+      callback: (length: number) => {
+        filled = buffer.subarray(0, length);
+        wake?.();
+        return false;
+      },
+    },
+  } as SocketConstructorOpts);
+  socket.on("end", () => {
+    ended = true;
+    wake?.();
+  });
+  socket.on("error", (error) => {
+    failed = error;
+    wake?.();
+  });
+  let started = false;
+  return {
+    read: async () => {
+      filled = undefined;
+      // The first read starts the socket; later ones let it go on after its callback stopped it.
+      if (started) socket.resume();
+      else socket.read(0);
+      started = true;
+      while (!filled && !ended && !failed) await new Promise<void>((resolve) => (wake = resolve));
+      if (filled) return filled;
+      if (failed) throw asDcpipeError(failed, "IO", "reading failed");
+      return undefined;
+    },
+    cancel: () => {
+      socket.destroy();
+    },
+  };
+}
+
 /**
- * Standard output. Its end closes the descriptor, so that a reader behind it sees the end of this direction while the other
+ * Standard output. Its end gives the descriptor up, so that a reader behind it sees the end of this direction while the other
  * goes on (`dcpipe pipe | sort`); `process.stdout` itself cannot be closed.
  */
 export function stdoutSink(): Sink {
   if (process.stdout.isTTY) return writableSink(process.stdout, { keepOpen: true });
   const info = fstatSync(1);
-  const pipe = info.isFIFO() || info.isSocket();
-  const stdout = pipe
-    ? new Socket({ fd: 1, readable: false, writable: true })
-    : createWriteStream("", { fd: 1 });
-  // libuv never closes descriptors 0 to 2, and without that a pipe's reader sees no end.
-  if (info.isFIFO()) {
-    stdout.once("finish", () => stdout.destroy());
-    stdout.once("close", () => {
+  if (!info.isFIFO() && !info.isSocket())
+    return writableSink(createWriteStream("", { fd: 1, autoClose: false }));
+  const sink = writableSink(new Socket({ fd: 1, readable: false, writable: true }), { keepOpen: true });
+  return {
+    write: (chunk) => sink.write(chunk),
+    end: async () => {
+      await sink.end();
+      if (process.platform === "win32") return;
+      // Number 1 must not fall to a socket: the event loop refuses to close those below 3, and ends the process.
       closeSync(1);
-    });
-  }
-  return writableSink(stdout);
+      openSync("/dev/null", "w");
+    },
+  };
 }
 
 /** A Node writable; `end` ends it too unless `keepOpen`. A reader that went away is PIPE_CLOSED. */

@@ -1,22 +1,26 @@
 /**
- * The sending half of a stream: bytes wait here until a channel takes them, and are kept by the channel until the other side
- * has them. What a lost channel had not delivered comes back and goes out again first.
+ * The sending half of a stream: bytes wait here until a channel takes them, and are kept until the other side has them. What
+ * a lost channel had not delivered comes back and goes out again first.
  */
 import { DcpipeError } from "../errors.ts";
+import { giveBuffer, takeBuffer, type FrameBuffer } from "./frames.ts";
 import { INITIAL_WINDOW } from "./inbound.ts";
 
 /** A writer waits while more than this has not left: enough for several frames, little enough for any number of streams. */
 export const WRITE_BUFFER = 512 * 1024;
 
-/** Writes below this are copied together. */
-const SMALL_WRITE = 2048;
-const TAIL_SIZE = 16 * 1024;
+/** A run of bytes inside one buffer. */
+export interface Piece {
+  readonly buffer: FrameBuffer;
+  readonly start: number;
+  readonly end: number;
+}
 
-/** A run of bytes on its way: views on what the writer gave, never copies. */
+/** A run of bytes of the stream on its way. */
 export interface Segment {
   readonly offset: number;
   readonly length: number;
-  readonly pieces: readonly Uint8Array[];
+  readonly pieces: readonly Piece[];
 }
 
 export class Outbound {
@@ -24,13 +28,13 @@ export class Outbound {
   limit = INITIAL_WINDOW;
   /** Bytes that the other side is known to have. */
   acknowledged = 0;
-  #pieces: Uint8Array[] = [];
+  #pieces: Piece[] = [];
   #pending = 0;
   #offset = 0;
   #again: Segment[] = [];
   #againBytes = 0;
-  /** A buffer of ours that collects small writes; its filled part is the last of the pieces. */
-  #tail: { buffer: Uint8Array; start: number; end: number } | undefined;
+  /** The buffer that takes the next bytes. */
+  #tail: FrameBuffer | undefined;
   #final: number | undefined;
   #error: DcpipeError | undefined;
   #blocked: { resolve: () => void; reject: (error: Error) => void }[] = [];
@@ -50,16 +54,12 @@ export class Outbound {
     return this.#final;
   }
 
-  /** Queues a chunk, which must not change until it is acknowledged. Resolves when there is room for more. */
+  /** Queues a copy of the chunk. Resolves when there is room for more. */
   write(chunk: Uint8Array): Promise<void> {
     if (this.#error) return Promise.reject(this.#error);
     if (this.#final !== undefined)
       return Promise.reject(new DcpipeError("CLOSED", "write after the end of the stream"));
-    if (chunk.length > 0) {
-      if (chunk.length < SMALL_WRITE) this.#collect(chunk);
-      else this.#pieces.push(chunk);
-      this.#pending += chunk.length;
-    }
+    for (let at = 0; at < chunk.length;) at += this.#copy(chunk, at);
     if (this.#pending < WRITE_BUFFER) return Promise.resolve();
     return new Promise((resolve, reject) => this.#blocked.push({ resolve, reject }));
   }
@@ -93,6 +93,17 @@ export class Outbound {
     return segment;
   }
 
+  /** The other side has the segment. */
+  delivered(segment: Segment): void {
+    this.acknowledged += segment.length;
+    for (const { buffer, start, end } of segment.pieces) {
+      buffer.held -= end - start;
+      if (buffer.held > 0) continue;
+      if (buffer === this.#tail) this.#tail = undefined;
+      giveBuffer(buffer);
+    }
+  }
+
   /** The channel that carried the segment is lost, and the segment with it. */
   takeBack(segment: Segment): void {
     if (this.#error) return;
@@ -102,31 +113,36 @@ export class Outbound {
     else this.#again.splice(at, 0, segment);
   }
 
+  /** Ends it all; buffers that are still in flight are left to the garbage collector. */
   fail(error: DcpipeError): void {
     if (this.#error) return;
     this.#error = error;
     this.#pieces = [];
+    this.#tail = undefined;
     this.#again = [];
     this.#againBytes = 0;
     this.#pending = 0;
     for (const { reject } of this.#blocked.splice(0)) reject(error);
   }
 
-  /** Many small writes make few pieces: half a million one-byte ones must not be half a million objects. */
-  #collect(chunk: Uint8Array): void {
-    const last = this.#pieces.at(-1);
+  /** Copies from `at` on as much as one buffer takes. Returns how much. */
+  #copy(chunk: Uint8Array, at: number): number {
     let tail = this.#tail;
-    const open = tail && last?.buffer === tail.buffer.buffer && tail.end + chunk.length <= tail.buffer.length;
-    if (!tail || !open) {
-      tail = { buffer: new Uint8Array(TAIL_SIZE), start: 0, end: 0 };
+    if (!tail || tail.filled === tail.bytes.length) {
+      tail = takeBuffer(chunk.length - at + this.#pending);
       this.#tail = tail;
-    } else {
-      this.#pieces.pop();
-      tail.start = tail.end - (last?.length ?? 0);
     }
-    tail.buffer.set(chunk, tail.end);
-    tail.end += chunk.length;
-    this.#pieces.push(tail.buffer.subarray(tail.start, tail.end));
+    const start = tail.filled;
+    const length = Math.min(chunk.length - at, tail.bytes.length - start);
+    tail.bytes.set(at === 0 && length === chunk.length ? chunk : chunk.subarray(at, at + length), start);
+    tail.filled += length;
+    tail.held += length;
+    this.#pending += length;
+    const last = this.#pieces.at(-1);
+    if (last?.buffer === tail && last.end === start)
+      this.#pieces[this.#pieces.length - 1] = { ...last, end: tail.filled };
+    else this.#pieces.push({ buffer: tail, start, end: tail.filled });
+    return length;
   }
 }
 
@@ -140,18 +156,18 @@ function split(segment: Segment, max: number): [Segment, Segment | undefined] {
 }
 
 /** Cuts a list of pieces after `length` bytes. */
-function cut(pieces: readonly Uint8Array[], length: number): [Uint8Array[], Uint8Array[]] {
+function cut(pieces: readonly Piece[], length: number): [Piece[], Piece[]] {
   let at = 0;
   for (const [i, piece] of pieces.entries()) {
-    if (at + piece.length < length) {
-      at += piece.length;
+    const size = piece.end - piece.start;
+    if (at + size < length) {
+      at += size;
       continue;
     }
-    const inside = length - at;
-    const head = pieces.slice(0, i);
-    head.push(piece.subarray(0, inside));
+    const middle = piece.start + length - at;
+    const head = [...pieces.slice(0, i), { ...piece, end: middle }];
     const rest = pieces.slice(i + 1);
-    if (inside < piece.length) rest.unshift(piece.subarray(inside));
+    if (middle < piece.end) rest.unshift({ ...piece, start: middle });
     return [head, rest];
   }
   return [pieces.slice(), []];

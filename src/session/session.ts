@@ -34,7 +34,7 @@ import type { Role } from "../wire/hello.ts";
 import { Governor } from "./governor.ts";
 import { INITIAL_WINDOW, MAX_WINDOW } from "./inbound.ts";
 import { Lane, type Notice } from "./lane.ts";
-import type { Segment } from "./outbound.ts";
+import type { Piece, Segment } from "./outbound.ts";
 import { Stream, type StreamOwner } from "./stream.ts";
 
 /** Streams the other side may have open at once: a busy port forward needs hundreds; each may hold a window of memory. */
@@ -371,7 +371,7 @@ export class Session implements SessionEvents {
           continue;
         const segment = stream.take(free);
         if (!segment) continue;
-        writeData(writer, stream.id, segment.offset, segment.pieces);
+        writeData(writer, stream.id, segment.offset, segment.pieces.map(view));
         segments.push({ stream, segment });
       }
     }
@@ -413,7 +413,7 @@ export class Session implements SessionEvents {
       const segment = stream.take(MAX_PAYLOAD);
       if (!segment) return;
       const writer = this.#writer.reset();
-      writeData(writer, stream.id, segment.offset, segment.pieces);
+      writeData(writer, stream.id, segment.offset, segment.pieces.map(view));
       if (!lane.send(writer.view(), [], [{ stream, segment }])) {
         this.#takeBack([], [{ stream, segment }]);
         this.#lose(lane, "the channel closed");
@@ -838,6 +838,10 @@ export class Session implements SessionEvents {
     if (error) this.#rejectClosed(error);
     else this.#resolveClosed();
   }
+}
+
+function view({ buffer, start, end }: Piece): Uint8Array {
+  return buffer.bytes.subarray(start, end);
 }
 
 /** What a reason from the other side means on this one. */

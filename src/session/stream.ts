@@ -74,7 +74,7 @@ export class Stream {
 
   /** Bytes written that the other side is known to hold. */
   get acknowledged(): number {
-    return this.#outbound.acknowledged;
+    return this.#writingDone ? (this.#outbound.final ?? 0) : this.#outbound.acknowledged;
   }
 
   /** Credit windows, received bytes that wait for a reader, and bytes written that have not left. For tests and status. */
@@ -90,7 +90,7 @@ export class Stream {
     return this.#inbound.read();
   }
 
-  /** Queues bytes, which must not change until `end` resolves. Resolves when there is room for more. */
+  /** Queues a copy of the bytes. Resolves when there is room for more. */
   write(chunk: Uint8Array): Promise<void> {
     const room = this.#outbound.write(chunk);
     this.#owner.wake();
@@ -172,7 +172,7 @@ export class Stream {
   }
 
   delivered(segment: Segment): void {
-    if (!this.#writingDone) this.#outbound.acknowledged += segment.length;
+    if (!this.#error) this.#outbound.delivered(segment);
   }
 
   receive(offset: number, payload: Uint8Array): void {
@@ -190,7 +190,6 @@ export class Stream {
   /** FIN_ACK came. Throws PROTOCOL when no FIN was sent or bytes are still on their way. */
   finAcked(): void {
     if (this.#outbound.final === undefined) throw new DcpipeError("PROTOCOL", "FIN_ACK without a FIN");
-    this.#outbound.acknowledged = this.#outbound.final;
     this.#writingDone = true;
     this.#finAcked.resolve();
     this.#settle();
