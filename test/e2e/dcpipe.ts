@@ -4,7 +4,7 @@
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, watch, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Readable, Writable } from "node:stream";
@@ -48,6 +48,8 @@ export interface StartOptions {
   readonly cwd?: string;
   /** Network namespace to run in. */
   readonly namespace?: string | undefined;
+  /** Without root's right to pass over file permissions. */
+  readonly unprivileged?: boolean;
   /** A bash script around the command, which is "$@" in it. */
   readonly shell?: string;
 }
@@ -184,6 +186,8 @@ export class Dcpipe extends Process {
     const json = VERBS.has(verb) && options.json !== false && !args.includes("--help");
     const added = VERBS.has(verb) ? ["--no-stun", ...(json ? ["--json"] : [])] : [];
     let argv = [process.execPath, BIN, verb, ...added, ...rest].filter((word) => word !== "");
+    if (options.unprivileged && process.getuid?.() === 0)
+      argv = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", ...argv];
     if (options.namespace !== undefined) argv = ["ip", "netns", "exec", options.namespace, ...argv];
     if (options.shell !== undefined) argv = ["bash", "-c", options.shell, "bash", ...argv];
     super(argv, options);
@@ -228,8 +232,8 @@ export function start(args: readonly string[], options?: StartOptions): Dcpipe {
 
 /** Starts a waiting side and, with its offer, a joining side. */
 export async function pair(
-  waiting: readonly [args: readonly string[], options?: StartOptions],
-  joining: readonly [args: readonly string[], options?: StartOptions],
+  waiting: readonly [args: readonly string[], options?: StartOptions | undefined],
+  joining: readonly [args: readonly string[], options?: StartOptions | undefined],
 ): Promise<{ waiting: Dcpipe; joining: Dcpipe }> {
   const waits = start(waiting[0], waiting[1]);
   const offer = await waits.offer();
@@ -284,6 +288,19 @@ export function makeFile(name: string, content: number | Uint8Array): string {
   const path = join(temporaryDirectory(), name);
   writeFileSync(path, typeof content === "number" ? randomBytes(content) : content);
   return path;
+}
+
+/** Resolves when `holds` is true of what is on disk below the directory; looks again at every change. */
+export function onDisk(directory: string, holds: () => boolean): Promise<void> {
+  return new Promise((resolve) => {
+    const look = (): void => {
+      if (!holds()) return;
+      watcher.close();
+      resolve();
+    };
+    const watcher = watch(directory, look);
+    look();
+  });
 }
 
 export function sha256(bytes: Uint8Array): string {

@@ -1,0 +1,483 @@
+import {
+  appendFileSync,
+  chmodSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
+import { execFileSync } from "node:child_process";
+import { basename, dirname, join } from "node:path";
+import { expect, onTestFinished, test } from "vitest";
+import {
+  type Dcpipe,
+  expectEqualFiles,
+  fail,
+  makeFile,
+  onDisk,
+  pair,
+  rootTest,
+  sha256,
+  start,
+  type StartOptions,
+  succeed,
+  temporaryDirectory,
+} from "./dcpipe.ts";
+
+const MIB = 1024 * 1024;
+
+type Started = readonly [args: readonly string[], options?: StartOptions | undefined];
+
+/** Starts a sender and a receiver, of which `waits` comes first and makes the offer. */
+async function transfer(
+  sending: Started,
+  receiving: Started,
+  waits: "sender" | "receiver" = "sender",
+): Promise<{ sender: Dcpipe; receiver: Dcpipe }> {
+  const [send, receive]: [Started, Started] = [
+    [["send", ...sending[0]], sending[1]],
+    [["receive", ...receiving[0]], receiving[1]],
+  ];
+  if (waits === "sender") {
+    const { waiting, joining } = await pair(send, receive);
+    return { sender: waiting, receiver: joining };
+  }
+  const { waiting, joining } = await pair(receive, send);
+  return { sender: joining, receiver: waiting };
+}
+
+for (const waits of ["sender", "receiver"] as const) {
+  test(`a file into a directory; the ${waits} waits`, async () => {
+    const [source, target] = [makeFile("photo.jpg", 2 * MIB + 17), temporaryDirectory()];
+    const { sender, receiver } = await transfer([[source]], [["-o", target]], waits);
+    await succeed(sender, receiver);
+    expectEqualFiles(join(target, "photo.jpg"), source);
+    expect(readdirSync(target)).toEqual(["photo.jpg"]);
+    expect(sender.find("done")).toMatchObject({ files: 1, bytes: 2 * MIB + 17 });
+    expect(receiver.find("done")).toMatchObject({ files: 1, bytes: 2 * MIB + 17 });
+    expect(sender.stdout.length + receiver.stdout.length).toBe(0);
+  });
+
+  test(`stdin to stdout; the ${waits} waits`, async () => {
+    const content = readFileSync(makeFile("x", MIB));
+    const { sender, receiver } = await transfer([["-"], { stdin: content }], [["-o", "-"]], waits);
+    await succeed(sender, receiver);
+    expect(sha256(receiver.stdout)).toBe(sha256(content));
+    expect(sender.stdout.length).toBe(0);
+  });
+}
+
+test("without -o a file goes into the working directory", async () => {
+  const [source, target] = [makeFile("here", 10), temporaryDirectory()];
+  const { sender, receiver } = await transfer([[source]], [[], { cwd: target }]);
+  await succeed(sender, receiver);
+  expectEqualFiles(join(target, "here"), source);
+});
+
+test("a file under a new name", async () => {
+  const [source, target] = [makeFile("old", 1000), join(temporaryDirectory(), "new")];
+  const { sender, receiver } = await transfer([[source]], [["-o", target]]);
+  await succeed(sender, receiver);
+  expectEqualFiles(target, source);
+});
+
+test("a directory that does not exist yet is made when -o ends with a slash", async () => {
+  const [source, target] = [makeFile("f", 1000), join(temporaryDirectory(), "a/b/")];
+  const { sender, receiver } = await transfer([[source]], [["-o", target]]);
+  await succeed(sender, receiver);
+  expectEqualFiles(join(target, "f"), source);
+});
+
+test("a file to stdout, which is a pipe, a file, /dev/null", async () => {
+  const source = makeFile("f", 3 * MIB);
+  const piped = await transfer([[source]], [["-o", "-"], { shell: '"$@" | sha256sum' }]);
+  await succeed(piped.sender, piped.receiver);
+  expect(piped.receiver.stdout.toString().slice(0, 64)).toBe(sha256(readFileSync(source)));
+
+  const target = makeFile("target", 0);
+  const filed = await transfer([[source]], [["-o", "-"], { stdout: { fd: openSync(target, "w") } }]);
+  await succeed(filed.sender, filed.receiver);
+  expectEqualFiles(target, source);
+
+  const dropped = await transfer([[source]], [["-o", "-"], { stdout: { fd: openSync("/dev/null", "w") } }]);
+  await succeed(dropped.sender, dropped.receiver);
+});
+
+test("stdin to a file, with and without --name", async () => {
+  const target = temporaryDirectory();
+  const named = await transfer(
+    [["-", "--name", "notes.txt"], { stdin: Buffer.from("of a pipe") }],
+    [["-o", target]],
+  );
+  await succeed(named.sender, named.receiver);
+  expect(readFileSync(join(target, "notes.txt"), "utf8")).toBe("of a pipe");
+
+  const nameless = await transfer([["-"], { stdin: Buffer.from("no name") }], [["-o", target]]);
+  await succeed(nameless.sender, nameless.receiver);
+  expect(readFileSync(join(target, "stdin"), "utf8")).toBe("no name");
+});
+
+test("stdin that comes slowly, piece by piece", async () => {
+  const target = join(temporaryDirectory(), "slow");
+  const { sender, receiver } = await transfer([["-"], { stdin: "pipe" }], [["-o", target]]);
+  await receiver.event("connected");
+  for (let i = 1; i <= 5; i++) {
+    sender.stdin.write("0123456789");
+    await onDisk(dirname(target), () => {
+      return statSync(`${target}.part`, { throwIfNoEntry: false })?.size === i * 10;
+    });
+  }
+  sender.stdin.end();
+  await succeed(sender, receiver);
+  expect(statSync(target).size).toBe(50);
+});
+
+test("a file and a stdin of zero bytes", async () => {
+  const target = temporaryDirectory();
+  const file = await transfer([[makeFile("empty", 0)]], [["-o", target]]);
+  await succeed(file.sender, file.receiver);
+  expect(statSync(join(target, "empty")).size).toBe(0);
+  expect(file.sender.find("done")).toMatchObject({ files: 1, bytes: 0 });
+
+  const stdin = await transfer([["-", "--name", "nothing"]], [["-o", target]]);
+  await succeed(stdin.sender, stdin.receiver);
+  expect(statSync(join(target, "nothing")).size).toBe(0);
+
+  const stdout = await transfer([["-"]], [["-o", "-"]]);
+  await succeed(stdout.sender, stdout.receiver);
+  expect(stdout.receiver.stdout.length).toBe(0);
+});
+
+test("several files, stdin among them", async () => {
+  const sources = ["one", "two", "three"].map((name, i) => makeFile(name, 50_000 * i));
+  const target = temporaryDirectory();
+  const [one = "", ...others] = sources;
+  const { sender, receiver } = await transfer(
+    [[one, "-", ...others], { stdin: Buffer.from("and this") }],
+    [["-o", target]],
+  );
+  await succeed(sender, receiver);
+  for (const source of sources) expectEqualFiles(join(target, basename(source)), source);
+  expect(readFileSync(join(target, "stdin"), "utf8")).toBe("and this");
+  expect(sender.find("done")).toMatchObject({ files: 4, bytes: 150_008 });
+  expect(receiver.find("done")).toMatchObject({ files: 4, bytes: 150_008 });
+});
+
+test("several files under one name are refused, and the first is kept", async () => {
+  const target = join(temporaryDirectory(), "name");
+  const first = makeFile("a", 100);
+  const { sender, receiver } = await transfer([[first, makeFile("b", 100)]], [["-o", target]]);
+  await fail(sender, 5);
+  await fail(receiver, 5, /only one name/);
+  expectEqualFiles(target, first);
+});
+
+test("mode and modification time come along", async () => {
+  const target = temporaryDirectory();
+  for (const [mode, time] of [
+    [0o755, 1_000_000_000.5],
+    [0o600, 86_400],
+    [0o444, 1_700_000_000],
+  ] as const) {
+    const source = makeFile(`mode-${mode.toString(8)}`, 10);
+    chmodSync(source, mode);
+    utimesSync(source, time, time);
+    const { sender, receiver } = await transfer([[source]], [["-o", target]]);
+    await succeed(sender, receiver);
+    const info = statSync(join(target, basename(source)));
+    expect(info.mode & 0o7777).toBe(mode);
+    expect(info.mtimeMs).toBe(time * 1000);
+  }
+});
+
+test("unusual names", async () => {
+  const directory = temporaryDirectory();
+  const names = [
+    "with  two spaces",
+    "naïve 文件 🎸.txt",
+    "-o",
+    "--help",
+    "dc1AAAA",
+    "7-guitar-sandwich",
+    "0",
+    "quote'\"$(x)`",
+    "a".repeat(250),
+    "...",
+    ".hidden",
+    "tilde~",
+    "colon:*?<>|",
+  ];
+  for (const name of names) writeFileSync(join(directory, name), name);
+  const target = temporaryDirectory();
+  const { sender, receiver } = await transfer(
+    [names.map((name) => `./${name}`), { cwd: directory }],
+    [["-o", target]],
+  );
+  await succeed(sender, receiver);
+  expect(readdirSync(target).sort()).toEqual([...names].sort());
+  for (const name of names) expect(readFileSync(join(target, name), "utf8")).toBe(name);
+});
+
+test("an argument after -- is a path, whatever it looks like", async () => {
+  const [directory, target] = [temporaryDirectory(), temporaryDirectory()];
+  writeFileSync(join(directory, "-v"), "dash");
+  const waiting = start(["receive", "-o", target]);
+  const sender = start(["send", "--to", await waiting.offer(), "--", "-v"], { cwd: directory });
+  await succeed(sender, waiting);
+  expect(readFileSync(join(target, "-v"), "utf8")).toBe("dash");
+});
+
+test("a target that exists is refused on both sides and left alone", async () => {
+  const target = temporaryDirectory();
+  writeFileSync(join(target, "f"), "precious");
+  const before = lstatSync(join(target, "f"));
+  const { sender, receiver } = await transfer([[makeFile("f", MIB)]], [["-o", target]]);
+  await fail(sender, 5, /exists already/);
+  await fail(receiver, 5, /exists already/);
+  expect(receiver.error).toMatchObject({ code: "EXISTS" });
+  expect(lstatSync(join(target, "f"))).toMatchObject({ ino: before.ino, size: 8, mtimeMs: before.mtimeMs });
+  expect(readdirSync(target)).toEqual(["f"]);
+});
+
+test("an existing name given with -o is refused before anybody is asked to come", async () => {
+  const target = makeFile("there", Buffer.from("precious"));
+  const receiver = start(["receive", "-o", target]);
+  await fail(receiver, 5, /exists already/);
+  expect(receiver.find("offer")).toBeUndefined();
+  expect(readFileSync(target, "utf8")).toBe("precious");
+});
+
+test("a target that appears meanwhile is not replaced, and the content is kept", async () => {
+  const target = join(temporaryDirectory(), "f");
+  const { sender, receiver } = await transfer([["-"], { stdin: "pipe" }], [["-o", target]]);
+  sender.stdin.write("content");
+  await onDisk(dirname(target), () => statSync(`${target}.part`, { throwIfNoEntry: false })?.size === 7);
+  writeFileSync(target, "precious");
+  sender.stdin.end();
+  await fail(sender, 5, /came into being meanwhile/);
+  await fail(receiver, 5, /came into being meanwhile/);
+  expect(readFileSync(target, "utf8")).toBe("precious");
+  expect(readFileSync(`${target}.part`, "utf8")).toBe("content");
+});
+
+for (const victim of ["sender", "receiver"] as const) {
+  test(`kill -9 of the ${victim} leaves a .part and never the name`, async () => {
+    const target = join(temporaryDirectory(), "f");
+    const sides = await transfer(
+      [["-", "--reconnect", "0.5"], { stdin: { fd: openSync("/dev/zero", "r") } }],
+      [["-o", target, "--reconnect", "0.5"]],
+    );
+    const survivor = victim === "sender" ? sides.receiver : sides.sender;
+    await survivor.event("progress", ({ bytes = 0 }) => bytes > MIB);
+    sides[victim].kill("SIGKILL");
+    await survivor.event("reconnecting");
+    await fail(survivor, 6);
+    expect(survivor.error).toMatchObject({ code: "PEER_GONE" });
+    expect(existsSync(target)).toBe(false);
+    expect(statSync(`${target}.part`).size).toBeGreaterThan(0);
+  });
+}
+
+test("an interrupted sender leaves a .part and never the name", async () => {
+  const target = join(temporaryDirectory(), "f");
+  const { sender, receiver } = await transfer(
+    [["-"], { stdin: { fd: openSync("/dev/zero", "r") } }],
+    [["-o", target]],
+  );
+  await receiver.event("progress", ({ bytes = 0 }) => bytes > MIB);
+  sender.kill("SIGINT");
+  expect(await sender.exited).toMatchObject({ status: 130 });
+  await fail(receiver, 6);
+  expect(receiver.error).toMatchObject({ code: "INTERRUPTED" });
+  expect(existsSync(target)).toBe(false);
+  expect(statSync(`${target}.part`).size).toBeGreaterThan(0);
+});
+
+test("a .part of an earlier try is replaced, and a strange one is left alone", async () => {
+  const target = temporaryDirectory();
+  writeFileSync(join(target, "f.part"), "an earlier try");
+  const source = makeFile("f", 1000);
+  const again = await transfer([[source]], [["-o", target]]);
+  await succeed(again.sender, again.receiver);
+  expectEqualFiles(join(target, "f"), source);
+  expect(readdirSync(target)).toEqual(["f"]);
+
+  mkdirSync(join(target, "g.part"));
+  const strange = await transfer([[makeFile("g", 10)]], [["-o", target]]);
+  await fail(strange.sender, 5, /g\.part exists already/);
+  await fail(strange.receiver, 5, /g\.part exists already/);
+});
+
+// ---- sources --------------------------------------------------------------------------------------------------------
+
+test("a source that is not there, is a directory, or is no regular file: status 2 before anybody is asked", async () => {
+  const directory = temporaryDirectory();
+  execFileSync("mkfifo", [join(directory, "fifo")]);
+  for (const [path, message] of [
+    [join(directory, "nothing"), /nothing: no such file/],
+    [directory, /is a directory/],
+    [`${makeFile("f", 1)}/below`, /cannot read/],
+    ["/dev/null", /is no regular file/],
+    [join(directory, "fifo"), /is no regular file/],
+  ] as const) {
+    const sender = start(["send", path]);
+    await fail(sender, 2, message);
+    expect(sender.find("offer")).toBeUndefined();
+  }
+  const sender = start(["send", makeFile("good", 1), join(directory, "nothing")]);
+  await fail(sender, 2, /no such file/);
+});
+
+test("a source without the right to read it", async () => {
+  const source = makeFile("secret", 10);
+  chmodSync(source, 0);
+  await fail(start(["send", source], { unprivileged: true }), 2, /permission denied/);
+});
+
+test("a source that vanishes before its turn", async () => {
+  const [first, second, target] = [makeFile("first", 10), makeFile("second", 10), temporaryDirectory()];
+  const sender = start(["send", first, second]);
+  const offer = await sender.offer();
+  rmSync(second);
+  const receiver = start(["receive", "-o", target, "--to", offer]);
+  await fail(sender, 2, /second: no such file/);
+  await fail(receiver, 6);
+  expectEqualFiles(join(target, "first"), first);
+  expect(readdirSync(target)).toEqual(["first"]);
+});
+
+for (const [what, change] of [
+  [
+    "grows",
+    (path: string): void => {
+      appendFileSync(path, "more");
+    },
+  ],
+  [
+    "shrinks",
+    (path: string): void => {
+      truncateSync(path, 3 * MIB);
+    },
+  ],
+] as const) {
+  test(`a source that ${what} while it is sent: incomplete on both sides`, async () => {
+    const [source, target] = [makeFile("f", 4 * MIB), temporaryDirectory()];
+    const { sender, receiver } = await transfer([[source, "--limit", "2M"]], [["-o", target]]);
+    await receiver.event("progress", ({ bytes = 0 }) => bytes > 0);
+    change(source);
+    await fail(sender, 6, /changed while it was sent/);
+    await fail(receiver, 6, /could not read all of it/);
+    expect(readdirSync(target)).toEqual(["f.part"]);
+  });
+}
+
+// ---- targets --------------------------------------------------------------------------------------------------------
+
+test("a target below a regular file, or in a directory that is not there", async () => {
+  for (const target of [join(makeFile("f", 1), "below"), join(temporaryDirectory(), "no/such/directory")]) {
+    const receiver = start(["receive", "-o", target]);
+    await fail(receiver, 1, new RegExp(`cannot .*${basename(join(target, ".."))}`));
+    expect(receiver.find("offer")).toBeUndefined();
+  }
+});
+
+test("a directory without the right to write to it", async () => {
+  const directory = temporaryDirectory();
+  chmodSync(directory, 0o555);
+  for (const target of [directory, join(directory, "name"), join(directory, "new/")]) {
+    const receiver = start(["receive", "-o", target], { unprivileged: true });
+    await fail(receiver, 1, /permission denied/);
+    expect(receiver.find("offer")).toBeUndefined();
+  }
+  chmodSync(directory, 0o755);
+});
+
+test("a directory that becomes unwritable meanwhile", async () => {
+  const directory = temporaryDirectory();
+  const receiver = start(["receive", "-o", directory], { unprivileged: true });
+  const offer = await receiver.offer();
+  chmodSync(directory, 0o555);
+  const sender = start(["send", makeFile("f", 10), "--to", offer]);
+  await fail(receiver, 1, /permission denied/);
+  await fail(sender, 6, /permission denied/);
+  expect(readdirSync(directory)).toEqual([]);
+  chmodSync(directory, 0o755);
+});
+
+/** A filesystem of its own for the test. */
+function mountTmpfs(options: string): string {
+  const directory = temporaryDirectory();
+  execFileSync("mount", ["-t", "tmpfs", "-o", options, "tmpfs", directory]);
+  onTestFinished(() => {
+    execFileSync("umount", ["-l", directory]);
+  });
+  return directory;
+}
+
+rootTest("a read-only filesystem: a clear message before anybody is asked", async () => {
+  const directory = mountTmpfs("ro,size=1m");
+  const receiver = start(["receive", "-o", directory]);
+  await fail(receiver, 1, /read-only/);
+  expect(receiver.find("offer")).toBeUndefined();
+});
+
+rootTest("a full disk: both sides say so, the .part is kept", async () => {
+  const directory = mountTmpfs("size=3m");
+  const { sender, receiver } = await transfer([[makeFile("f", 8 * MIB)]], [["-o", directory]]);
+  await fail(receiver, 6, /disk is full/);
+  expect(receiver.error).toMatchObject({ code: "NO_SPACE" });
+  await fail(sender, 6, /disk is full/);
+  expect(readdirSync(directory)).toEqual(["f.part"]);
+  expect(statSync(join(directory, "f.part")).size).toBeGreaterThan(0);
+});
+
+rootTest("a full disk behind stdout", async () => {
+  const directory = mountTmpfs("size=1m");
+  const fd = openSync(join(directory, "out"), "w");
+  const { sender, receiver } = await transfer([[makeFile("f", 4 * MIB)]], [["-o", "-"], { stdout: { fd } }]);
+  await fail(receiver, 6, /space/);
+  await fail(sender, 6);
+});
+
+test("the reader of a receiver's stdout goes away", async () => {
+  const sender = start(["send", makeFile("f", 8 * MIB)]);
+  const receiver = start(["receive", "-o", "-", "--to", await sender.offer()], {
+    shell: 'exec "$@" > >(head -c 1000 >/dev/null)',
+    json: false,
+  });
+  expect(await receiver.exited).toMatchObject({ status: null, signal: "SIGPIPE" });
+  await fail(sender, 6);
+});
+
+// ---- who meets whom -------------------------------------------------------------------------------------------------
+
+for (const [waits, joins] of [
+  ["send", "send"],
+  ["receive", "receive"],
+  ["pipe", "receive"],
+  ["receive", "pipe"],
+  ["pipe", "send"],
+  ["send", "pipe"],
+] as const) {
+  test(`${waits} and ${joins} do not go together`, async () => {
+    const args = (verb: string): string[] =>
+      verb === "send"
+        ? ["send", makeFile("f", 10)]
+        : verb === "receive"
+          ? ["receive", "-o", temporaryDirectory()]
+          : ["pipe"];
+    const { waiting, joining } = await pair(
+      [args(waits), { stdin: "pipe" }],
+      [args(joins), { stdin: "pipe" }],
+    );
+    await fail(waiting, 5, new RegExp(`"dcpipe ${joins}".* does not go with "dcpipe ${waits}"`));
+    await fail(joining, 5, new RegExp(`"dcpipe ${waits}".* does not go with "dcpipe ${joins}"`));
+  });
+}
