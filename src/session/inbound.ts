@@ -15,8 +15,9 @@ export const INITIAL_WINDOW = 64 * 1024;
 export const MAX_WINDOW = 16 * 1024 * 1024;
 /** A window that is read empty faster than this, plus four round trips, doubles. Milliseconds. */
 const GROWTH_MS = 400;
-/** Chunks a reader may leave lying before they are joined: one-byte frames must not cost a hundred bytes each. */
-const MAX_CHUNKS = 4096;
+/** Payloads below this are copied together into chunks of JOINED: one-byte frames must not cost a hundred bytes each. */
+const SMALL = 4096;
+const JOINED = 16 * 1024;
 /** Out-of-order segments we keep; an honest sender's come to some hundreds. */
 const MAX_EARLY = 65536;
 
@@ -47,6 +48,7 @@ export class Inbound {
   #consumed = 0;
   #final: number | undefined;
   #chunks: Uint8Array[] = [];
+  #joined = { bytes: new Uint8Array(0), filled: 0 };
   #early: Segment[] = [];
   #ended = false;
   #error: DcpipeError | undefined;
@@ -119,8 +121,22 @@ export class Inbound {
     const fresh = payload.subarray(this.#contiguous - offset);
     this.#contiguous += fresh.length;
     this.held += fresh.length;
-    this.#chunks.push(fresh);
-    if (this.#chunks.length > MAX_CHUNKS) this.#chunks = [join(this.#chunks)];
+    if (fresh.length >= SMALL) this.#chunks.push(fresh);
+    else this.#join(fresh);
+  }
+
+  /** Puts a small payload behind the last one, in a buffer of ours. What a reader has been given is never written again. */
+  #join(fresh: Uint8Array): void {
+    let { bytes, filled } = this.#joined;
+    const last = this.#chunks.at(-1);
+    const follows = last?.buffer === bytes.buffer && filled + fresh.length <= bytes.length;
+    if (filled + fresh.length > bytes.length) [bytes, filled] = [new Uint8Array(JOINED), 0];
+    bytes.set(fresh, filled);
+    const start = follows ? filled - last.length : filled;
+    const chunk = bytes.subarray(start, filled + fresh.length);
+    if (follows) this.#chunks[this.#chunks.length - 1] = chunk;
+    else this.#chunks.push(chunk);
+    this.#joined = { bytes, filled: filled + fresh.length };
   }
 
   #keepEarly(segment: Segment): void {
@@ -186,14 +202,4 @@ export class Inbound {
     this.limit = limit;
     this.#owner.grant(limit);
   }
-}
-
-function join(chunks: readonly Uint8Array[]): Uint8Array {
-  const whole = new Uint8Array(chunks.reduce((sum, chunk) => sum + chunk.length, 0));
-  let at = 0;
-  for (const chunk of chunks) {
-    whole.set(chunk, at);
-    at += chunk.length;
-  }
-  return whole;
 }

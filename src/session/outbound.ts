@@ -44,6 +44,11 @@ export class Outbound {
     return this.#pending;
   }
 
+  /** Bytes with a channel and not acknowledged. */
+  get flight(): number {
+    return this.#offset - this.#againBytes - this.acknowledged;
+  }
+
   /** Bytes that may leave now. */
   get sendable(): number {
     return this.#againBytes + Math.min(this.#pending, Math.max(0, this.limit - this.#offset));

@@ -41,8 +41,8 @@ import { Stream, type StreamOwner } from "./stream.ts";
 export const MAX_STREAMS = 4096;
 /** Memory that all windows of a session may grow to beyond their initial size. */
 const WINDOW_BUDGET = 3 * MAX_WINDOW;
-/** A stream with less than this to send is interactive: its data goes on the control lane, at once. */
-const INTERACTIVE = 8 * 1024;
+/** A stream with more than this to send asks for bulk lanes. */
+const BULK = 16 * 1024;
 /** Until the first bulk lane stands, data on the control lane may delay control frames by this much at most. */
 const CONTROL_FLIGHT = 128 * 1024;
 /** An acknowledgement waits for company this long, unless this many bytes have come. */
@@ -367,8 +367,7 @@ export class Session implements SessionEvents {
       for (const stream of this.#turns()) {
         const free = MAX_CONTROL_MESSAGE - writer.length - DATA_OVERHEAD;
         if (free < 64) break;
-        if (!this.#ready(stream) || (hasBulk && stream.openedOn === "known" && stream.sendable > INTERACTIVE))
-          continue;
+        if (!this.#ready(stream) || (hasBulk && stream.openedOn === "known" && !stream.interactive)) continue;
         const segment = stream.take(free);
         if (!segment) continue;
         writeData(writer, stream.id, segment.offset, segment.pieces.map(view));
@@ -759,7 +758,7 @@ export class Session implements SessionEvents {
   /** Asks for bulk lanes when a stream first has more than a little to send. */
   #consider(lanes: number): void {
     if (lanes > 0 || this.#wanted > 0 || this.#rtt === 0) return;
-    if (!this.#order.some((stream) => stream.sendable > 2 * INTERACTIVE)) return;
+    if (!this.#order.some((stream) => stream.sendable > BULK)) return;
     this.#governor ??= new Governor(this.#rtt);
     this.#want(this.#governor.target);
   }

@@ -12,6 +12,9 @@ import type { Reason } from "../wire/frame.ts";
 import { Inbound, type InboundOwner } from "./inbound.ts";
 import { Outbound, type Segment } from "./outbound.ts";
 
+/** A stream with no more than this waiting, and no more than this unacknowledged, is interactive. */
+const INTERACTIVE = 8 * 1024;
+
 /** What a stream asks of its session. */
 export interface StreamOwner {
   /** There is something to send. */
@@ -152,6 +155,11 @@ export class Stream {
 
   get sendable(): number {
     return this.#error ? 0 : this.#outbound.sendable;
+  }
+
+  /** Little to send and little on its way: what it sends should travel at once, in one packet. */
+  get interactive(): boolean {
+    return this.#outbound.pending <= INTERACTIVE && this.#outbound.flight <= INTERACTIVE;
   }
 
   /** Bytes granted to the other side that it has not used up. */
