@@ -5,6 +5,7 @@
  *   PEER, --code-file, --via, an offer file that is there   ->  join: take the offer, give an answer
  *   none of them                                            ->  wait: give an offer, take an answer if one is needed
  */
+import { writeSync } from "node:fs";
 import {
   asDcpipeError,
   connect,
@@ -219,7 +220,8 @@ async function takeAnswers(waiting: Waiting, command: Command, ui: Ui, signal: A
     return;
   }
   if (options.stdioSignal) {
-    process.stdout.write(`${waiting.offer}\n`);
+    // Not by process.stdout: the event loop gives a descriptor to one stream only, and the payload needs it next.
+    writeSync(1, `${waiting.offer}\n`);
     const line = await firstLine(signal);
     if (line !== undefined) waiting.answer(line);
     return;

@@ -98,6 +98,7 @@ export class Ui {
   /** How far a transfer is; call as often as you like. */
   progress(name: string, bytes: number, total: number | undefined): void {
     const now = performance.now();
+    if (now - (this.#rates.at(-1)?.time ?? -Infinity) < FRAME_MS) return;
     this.#rates.push({ time: now, bytes });
     while (this.#rates.length > 2 && now - (this.#rates[0]?.time ?? now) > RATE_WINDOW_MS)
       this.#rates.shift();

@@ -134,6 +134,8 @@ function greet(context: LinkContext, target: LinkTarget, channel: Channel): Prom
   return new Promise((resolve, reject) => {
     let greeted = false;
     let ready = index === 0;
+    // Ours first: theirs may lie there already, and READY must not overtake it.
+    channel.send(mine);
     channel.onmessage = (message) => {
       try {
         if (greeted && !ready && isReady(message)) {
@@ -168,6 +170,5 @@ function greet(context: LinkContext, target: LinkTarget, channel: Channel): Prom
       channel.onmessage = undefined;
       resolve();
     };
-    channel.send(mine);
   });
 }

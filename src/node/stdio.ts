@@ -62,10 +62,11 @@ export function stdinSource(): Source {
   let started = false;
   return {
     read: async () => {
-      filled = undefined;
-      // The first read starts the socket; later ones let it go on after its callback stopped it.
-      if (started) socket.resume();
-      else socket.read(0);
+      // The constructor has begun the first read, and it may be over; later ones go on where the callback stopped.
+      if (started) {
+        filled = undefined;
+        socket.resume();
+      }
       started = true;
       while (!filled && !ended && !failed) await new Promise<void>((resolve) => (wake = resolve));
       if (filled) return filled;

@@ -52,6 +52,7 @@ const TICK_MS = 250;
 /** A question every 2.5 s, and silence of 10 s is death: sooner than the 13 s after which SCTP gives up. */
 export const HEARTBEAT_MS = 2500;
 export const DEAD_MS = 10_000;
+const WARM_UP_PINGS = 4;
 /** A lane that makes no progress for this long while others live is dead: SCTP's retransmissions end near 13 s. */
 const LANE_DEAD_MS = 9000;
 /** Dead channels of which the other side has not confirmed that it knows; the honest ones come to a hundred or two. */
@@ -752,6 +753,8 @@ export class Session implements SessionEvents {
     const first = this.#rtt === 0;
     this.#rtt = first ? sample : this.#rtt * 0.75 + sample * 0.25;
     if (first) this.onrtt?.();
+    // The first answers come from a process that has just started: a few more tell better.
+    if (id < WARM_UP_PINGS) this.#ping();
     this.#wake();
   }
 
