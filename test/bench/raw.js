@@ -10,13 +10,13 @@
  * What they report, as JSON lines on standard output: "ready", "end" with the times of the first and the last byte
  * (seconds of CLOCK_MONOTONIC), "latency".
  *
- * The handshake, by JSON lines on the socket, is the one that never races: the waiting side's offer goes over without
- * addresses, so that the joining side can not knock before its answer has been taken in.
+ * The handshake, by JSON lines on the socket, is the one that does not race and seldom stalls: the joining side can not knock
+ * before its answer has been taken in, and it alone knocks, so that it is ready for the DTLS flight that follows.
  *
  *   waiting                                  joining
  *   offer (setup:active, no candidates) ---> setRemoteDescription
- *   setRemoteDescription <------------------ answer with candidates
- *   candidates ----------------------------> addRemoteCandidate
+ *   setRemoteDescription <------------------ answer, no candidates
+ *   candidates ----------------------------> addRemoteCandidate; the other learns our address from the checks
  */
 import { once } from "node:events";
 import { createConnection, createServer } from "node:net";
@@ -51,6 +51,9 @@ function createPeer(name) {
   const channel = pc.createDataChannel("raw", { negotiated: true, id: 0 });
   channel.setBufferedAmountLowThreshold(LOW_WATER);
   const open = new Promise((resolve) => channel.onOpen(resolve));
+  // Without these two listeners, native handles of a closed connection keep the process from ending.
+  pc.onStateChange(() => {});
+  channel.onClosed(() => {});
   const peer = { pc, channel, open, wake: () => {}, close: () => pc.close() };
   channel.onBufferedAmountLow(() => peer.wake());
   return peer;
@@ -71,10 +74,6 @@ async function describe({ pc }, type) {
   };
 }
 
-function addCandidates({ pc }, candidates) {
-  for (const candidate of candidates) pc.addRemoteCandidate(candidate, "0");
-}
-
 /** The waiting side: `count` peers, described before anyone comes. */
 async function wait(socketPath, count) {
   const peers = Array.from({ length: count }, () => createPeer("waiting"));
@@ -88,10 +87,7 @@ async function wait(socketPath, count) {
   // With `actpass` the joining side's first DTLS flight is often lost, and repeated only after a second.
   wire.send(offers.map(({ sdp }) => sdp.replace("a=setup:actpass", "a=setup:active")));
   const answers = await wire.receive();
-  peers.forEach((peer, i) => {
-    peer.pc.setRemoteDescription(answers[i].sdp, "answer");
-    addCandidates(peer, answers[i].candidates);
-  });
+  peers.forEach(({ pc }, i) => pc.setRemoteDescription(answers[i], "answer"));
   wire.send(offers.map(({ candidates }) => candidates));
   return { wire, peers };
 }
@@ -107,9 +103,11 @@ async function join(socketPath) {
       return describe(peer, "answer");
     }),
   );
-  wire.send(answers);
+  wire.send(answers.map(({ sdp }) => sdp));
   const candidates = await wire.receive();
-  peers.forEach((peer, i) => addCandidates(peer, candidates[i]));
+  peers.forEach(({ pc }, i) => {
+    for (const candidate of candidates[i]) pc.addRemoteCandidate(candidate, "0");
+  });
   return { wire, peers };
 }
 
@@ -140,8 +138,7 @@ async function receive(socketPath) {
   let first;
   let finish;
   const finished = new Promise((resolve) => (finish = resolve));
-  const waiting = wait(socketPath, 1);
-  const { wire, peers } = await waiting;
+  const { wire, peers } = await wait(socketPath, 1);
   peers[0].channel.onMessage((message) => {
     const at = now();
     first ??= at;

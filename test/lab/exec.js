@@ -74,7 +74,9 @@ export async function run(command, ...args) {
   try {
     return (await execute(command, args)).stdout;
   } catch (error) {
-    throw new Error(`${command} ${args.join(" ")}: ${error.stderr?.trim() || error.message}`, { cause: error });
+    throw new Error(`${command} ${args.join(" ")}: ${error.stderr?.trim() || error.message}`, {
+      cause: error,
+    });
   }
 }
 
@@ -129,7 +131,8 @@ function sweep() {
       return owner !== undefined && !existsSync(`/proc/${owner}`);
     });
   orphans("/run/netns", /^dcw-(\d+)-/).forEach(removeNamespace);
-  for (const name of orphans(tmpdir(), /^dcpipe-lab-(\d+)-/)) rmSync(join(tmpdir(), name), { recursive: true });
+  for (const name of orphans(tmpdir(), /^dcpipe-lab-(\d+)-/))
+    rmSync(join(tmpdir(), name), { recursive: true });
 }
 
 /** Sends a signal to a process, or with a negative id to a group; one that is gone already is no error. */
@@ -172,6 +175,8 @@ function kill(pid, signal) {
 export function start(namespace, argv, options = {}) {
   return new Program(namespace, argv, options);
 }
+
+export class TimeoutError extends Error {}
 
 class Program {
   /** Every line of both outputs, oldest first: the last KEPT_LINES of them. */
@@ -224,8 +229,8 @@ class Program {
   }
 
   /**
-   * The first line, past or to come, that `match` makes something of. Fails when the program ends without one, or after
-   * `timeout` ms.
+   * The first line, past or to come, that `match` makes something of. Fails when the program ends without one, or (with a
+   * TimeoutError) after `timeout` ms.
    * @template T
    * @param {(line: string) => T | undefined} match
    * @param {number} timeout
@@ -245,7 +250,7 @@ class Program {
         if (found !== undefined) settle(resolve, found);
       };
       const timer = setTimeout(
-        () => settle(reject, new Error(`no ${what} in ${timeout / 1000} s:\n${this.said}`)),
+        () => settle(reject, new TimeoutError(`no ${what} in ${timeout / 1000} s:\n${this.said}`)),
         timeout,
       );
       this.#listeners.add(listener);
@@ -274,9 +279,9 @@ class Program {
     }
   }
 
-  /** Ends the program, its feed and its drain: SIGTERM, then SIGKILL. */
+  /** Ends the program, its feed and its drain: SIGTERM (SIGINT for one under `time`, which survives that), then SIGKILL. */
   async kill() {
-    kill(-this.pid, "SIGTERM");
+    kill(-this.pid, this.#usageFile ? "SIGINT" : "SIGTERM");
     const timer = setTimeout(() => kill(-this.pid, "SIGKILL"), KILL_PATIENCE);
     const exit = await this.exited;
     clearTimeout(timer);
