@@ -151,6 +151,9 @@ export class Inbound {
     const twin = this.#early[low];
     if (twin?.offset === segment.offset && twin.payload.length >= segment.payload.length) return;
     this.#early.splice(low, 0, segment);
+    this.held += segment.payload.length;
+    // What overlaps would count against the credit once, and be held many times.
+    if (this.held > this.limit - this.#consumed) throw new DcpipeError("PROTOCOL", "data that overlaps");
   }
 
   #joinEarly(): void {
@@ -158,6 +161,7 @@ export class Inbound {
     for (const { offset, payload } of this.#early) {
       if (offset > this.#contiguous) break;
       used++;
+      this.held -= payload.length;
       if (offset + payload.length > this.#contiguous) this.#append(offset, payload);
     }
     if (used > 0) this.#early.splice(0, used);
