@@ -1,0 +1,182 @@
+/**
+ * Two sessions and the lanes between them, in memory and on virtual time: a run takes milliseconds, and the same seed gives
+ * the same run. Lanes delay, lose and die as networks do; a message is never changed and never overtakes another of its lane.
+ */
+import { vi } from "vitest";
+import { Session } from "../../src/session/session.ts";
+import { MemoryChannel } from "../../src/transport/channel.ts";
+
+/** Timers and performance.now() stand still from here on until `run` moves them. */
+export function stopTime(): void {
+  vi.useFakeTimers({
+    toFake: ["setTimeout", "clearTimeout", "setInterval", "clearInterval", "performance"],
+    now: 0,
+  });
+}
+
+export function startTime(): void {
+  vi.useRealTimers();
+}
+
+/** Lets everything happen that needs no time. */
+export function settled(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}
+
+/** Moves virtual time from timer to timer until `done` says so. Throws when nothing more can happen, or after `limitMs`. */
+export async function run(done: () => boolean, limitMs = 600_000, what = "the end"): Promise<void> {
+  const start = performance.now();
+  for (;;) {
+    await settled();
+    if (done()) return;
+    if (vi.getTimerCount() === 0) throw new Error(`nothing more will happen, and not ${what}`);
+    if (performance.now() - start > limitMs) throw new Error(`${limitMs} ms went by without ${what}`);
+    vi.advanceTimersToNextTimer();
+  }
+}
+
+/** Moves virtual time by so many milliseconds. */
+export async function pass(milliseconds: number): Promise<void> {
+  await settled();
+  await vi.advanceTimersByTimeAsync(milliseconds);
+  await settled();
+}
+
+/** Moves virtual time until the promise is settled, and returns what it gives. */
+export async function within<T>(promise: Promise<T>, limitMs = 600_000): Promise<T> {
+  let over = false;
+  const end = (): void => {
+    over = true;
+  };
+  promise.then(end, end);
+  await run(() => over, limitMs, "the promise settled");
+  return promise;
+}
+
+/** A small generator of random numbers in [0, 1) (mulberry32): seeded, so that a failed run can be had again. */
+export function random(seed: number): () => number {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let t = state;
+    t = Math.imul(t ^ (t >>> 15), t | 1);
+    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
+    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+export type Side = "waiting" | "joining";
+export const SIDES: readonly Side[] = ["waiting", "joining"];
+
+export function otherSide(side: Side): Side {
+  return side === "waiting" ? "joining" : "waiting";
+}
+
+/** One direction of a lane: keeps order, delays each message, holds what comes before anybody listens. */
+export class Direction {
+  /** Milliseconds for the next message. */
+  delay: () => number;
+  /** What comes now is gone without a word. */
+  dead = false;
+  /** Runs before each message is accepted. */
+  onmessage: (() => void) | undefined;
+  #to: MemoryChannel | undefined;
+  #due = 0;
+  #held: (() => void)[] = [];
+
+  constructor(delay: () => number) {
+    this.delay = delay;
+  }
+
+  /** Where the messages go. */
+  lead(to: MemoryChannel): void {
+    this.#to = to;
+  }
+
+  schedule(deliver: () => void): void {
+    this.onmessage?.();
+    const now = performance.now();
+    this.#due = Math.max(this.#due, now + this.delay());
+    setTimeout(() => {
+      if (this.dead) return;
+      this.#held.push(deliver);
+      this.listen();
+    }, this.#due - now);
+  }
+
+  /** Delivers what was held, if somebody listens. */
+  listen(): void {
+    const to = this.#to;
+    while (this.#held.length > 0 && (to?.onmessage !== undefined || to?.closed === true))
+      this.#held.shift()?.();
+  }
+}
+
+export class MemoryLane {
+  readonly id: number;
+  readonly kind: "control" | "bulk";
+  readonly ends: Readonly<Record<Side, MemoryChannel>>;
+  /** By the side that sends. */
+  readonly directions: Readonly<Record<Side, Direction>>;
+
+  constructor(id: number, kind: "control" | "bulk", delay: () => number) {
+    this.id = id;
+    this.kind = kind;
+    this.directions = { waiting: new Direction(delay), joining: new Direction(delay) };
+    const ends = {
+      waiting: new MemoryChannel(this.directions.waiting),
+      joining: new MemoryChannel(this.directions.joining),
+    };
+    ends.waiting.other = ends.joining;
+    ends.joining.other = ends.waiting;
+    this.directions.waiting.lead(ends.joining);
+    this.directions.joining.lead(ends.waiting);
+    this.ends = ends;
+  }
+
+  get closed(): boolean {
+    return this.ends.waiting.closed || this.ends.joining.closed;
+  }
+
+  attach(session: Session, side: Side): void {
+    session.attach(this.ends[side], this.id, this.kind);
+    this.directions[otherSide(side)].listen();
+  }
+
+  /** From now on nothing arrives, and nobody is told. */
+  silence(): void {
+    for (const side of SIDES) this.directions[side].dead = true;
+  }
+
+  /** One end finds that the lane is dead; the other one does not hear of it. */
+  notice(side: Side): void {
+    const end = this.ends[side];
+    if (end.closed) return;
+    this.silence();
+    end.closed = true;
+    end.onclose?.();
+  }
+}
+
+/** Two sessions with a control lane between them. */
+export interface Pair {
+  readonly waiting: Session;
+  readonly joining: Session;
+  readonly control: MemoryLane;
+}
+
+export function sessions(delayMs = 5): Pair {
+  const waiting = new Session("waiting");
+  const joining = new Session("joining");
+  const control = new MemoryLane(0, "control", () => delayMs);
+  control.attach(waiting, "waiting");
+  control.attach(joining, "joining");
+  return { waiting, joining, control };
+}
+
+export function addBulk(pair: Pair, id: number, delayMs = 5): MemoryLane {
+  const lane = new MemoryLane(id, "bulk", () => delayMs);
+  lane.attach(pair.waiting, "waiting");
+  lane.attach(pair.joining, "joining");
+  return lane;
+}
