@@ -88,9 +88,9 @@ async function findSession(
       ui.connection(event);
     },
   };
+  const peer = findPeer(argument, options);
   if (options.via !== undefined)
     return join(await viaOffer(options.via, signal), network, command, ui, signal);
-  const peer = findPeer(argument, options);
   if (peer !== undefined) return join({ text: checkPeer(peer) }, network, command, ui, signal);
   if (options.offerFile !== undefined) {
     const text = await findOffer(options.offerFile, { signal });
