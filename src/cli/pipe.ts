@@ -1,5 +1,13 @@
 /** dcpipe pipe */
-import { DcpipeError, limitSource, pipe, stdinSource, stdoutSink, type Sink } from "../index.ts";
+import {
+  DcpipeError,
+  limitSource,
+  pipe,
+  readableSource,
+  stdinSource,
+  stdoutSink,
+  type Sink,
+} from "../index.ts";
 import { parseRate, type CommonOptions } from "./options.ts";
 import { runCommand } from "./session.ts";
 import { formatBytes } from "./ui.ts";
@@ -18,7 +26,8 @@ export async function runPipe(options: PipeArguments): Promise<never> {
     counterpart: (token: string) => `dcpipe pipe ${token}`,
   };
   return runCommand(command, async (session, role, ui) => {
-    const stdin = stdinSource();
+    // --stdio-signal has read from process.stdin, and a descriptor has one reader only.
+    const stdin = options.stdioSignal ? readableSource(process.stdin) : stdinSource();
     const source = rate === undefined ? stdin : limitSource(stdin, rate);
     const sink = process.stdout.isTTY && options.output !== "-" ? textOnly(stdoutSink()) : stdoutSink();
     // Where both appear on one terminal the payload has it for itself.

@@ -5,6 +5,7 @@ import {
   DcpipeError,
   limitSource,
   openSource,
+  readableSource,
   stdinSource,
   sendFiles,
   type SourceFile,
@@ -52,11 +53,13 @@ export async function runSend(options: SendArguments): Promise<never> {
 
 async function* sources(options: SendArguments, rate: number | undefined): AsyncGenerator<SourceFile> {
   for (const path of options.path) {
-    const file = path === "-" ? stdinFile(options.name ?? "stdin") : await openSource(path);
+    const file = path === "-" ? stdinFile(options) : await openSource(path);
     yield rate === undefined ? file : limitSource(file, rate);
   }
 }
 
-function stdinFile(name: string): SourceFile {
-  return { ...stdinSource(), name, size: undefined, mode: 0o644, mtime: Date.now() };
+function stdinFile({ name = "stdin", stdioSignal }: SendArguments): SourceFile {
+  // --stdio-signal has read from process.stdin, and a descriptor has one reader only.
+  const stdin = stdioSignal ? readableSource(process.stdin) : stdinSource();
+  return { ...stdin, name, size: undefined, mode: 0o644, mtime: Date.now() };
 }

@@ -195,11 +195,14 @@ async function wait(
   signal.addEventListener("abort", () => {
     over.abort();
   });
-  const answers = takeAnswers(waiting, command, ui, over.signal);
+  // The first line on stdin is signalling, though nobody needs it any more: payload begins behind it.
+  const shared = options.stdioSignal && command.stdinIsPayload;
+  const answers = takeAnswers(waiting, command, ui, shared ? signal : over.signal);
   answers.catch(() => undefined);
   try {
     // The means of signalling may fail; that it ends without an answer is no failure.
     const session = await Promise.race([waiting.session, answers.then(() => waiting.session)]);
+    if (shared) await answers;
     return { session, role: "waiting" };
   } catch (error) {
     waiting.close();

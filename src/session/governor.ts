@@ -38,7 +38,7 @@ export class Governor {
   #holdUntil = 0;
 
   constructor(rtt: number) {
-    this.target = rtt < 5 ? 1 : rtt < 40 ? 2 : 4;
+    this.target = rtt < 5 ? 1 : rtt < 150 ? 2 : 4;
   }
 
   /** Takes a look; call a few times a second. Returns the wanted number of lanes. */
@@ -73,7 +73,8 @@ export class Governor {
       }
     }
     this.#last = undefined;
-    const queued = now.rtt > now.minRtt * 1.25 + 5;
+    // A queue on the path means that the link is full; without one, windows or losses are the limit, and lanes help.
+    const queued = now.rtt > now.minRtt * 1.1 + 4;
     if (queued || now.time < this.#holdUntil || now.lanes >= MAX_BULK_LANES) return;
     this.#last = { lanes: now.lanes, rate };
     this.target = Math.min(MAX_BULK_LANES, now.lanes * 2);

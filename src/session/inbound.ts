@@ -11,6 +11,8 @@ import { DcpipeError } from "../errors.ts";
 
 /** Every stream starts with this much credit each way, known to both sides without a word. */
 export const INITIAL_WINDOW = 64 * 1024;
+/** What a stream is granted at once while the session's budget lasts: a first round trip's worth on most paths. */
+const WELCOME_WINDOW = 1024 * 1024;
 /** Enough for 500 Mbit/s over 200 ms, or for a channel that stalls for a second at 100 Mbit/s. */
 export const MAX_WINDOW = 16 * 1024 * 1024;
 /** A window that is read empty faster than this, plus four round trips, doubles. Milliseconds. */
@@ -66,6 +68,13 @@ export class Inbound {
   /** All bytes and the FIN were read, or the stream was reset. */
   get ended(): boolean {
     return this.#ended;
+  }
+
+  /** Grants a first, larger window. */
+  welcome(): void {
+    this.#window += this.#owner.budget(WELCOME_WINDOW - this.#window);
+    this.limit = this.#window;
+    if (this.limit > INITIAL_WINDOW) this.#owner.grant(this.limit);
   }
 
   /** Takes one DATA frame. Throws PROTOCOL beyond the credit or the end. */

@@ -26,8 +26,8 @@ interface InFlight {
   readonly segments: readonly { readonly stream: Stream; readonly segment: Segment }[];
 }
 
-/** Unacknowledged bytes a lane may always have: three full frames, so that slow start has something to grow on. */
-const MIN_FLIGHT = 192 * 1024;
+/** Unacknowledged bytes a lane may always have: four full frames, so that slow start has something to grow on. */
+const MIN_FLIGHT = 256 * 1024;
 /** Beyond this more only waits in the queue below: an association moves at most 0.64 MiB a round trip. */
 const MAX_FLIGHT = 2 * 1024 * 1024;
 /** Milliseconds added to the round trip when a lane's rate is turned into bytes: acknowledgements wait a little. */

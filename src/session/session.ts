@@ -39,7 +39,7 @@ import { Stream, type StreamOwner } from "./stream.ts";
 
 /** Streams the other side may have open at once: a busy port forward needs hundreds; each may hold a window of memory. */
 export const MAX_STREAMS = 4096;
-/** Memory that all windows of a session may grow to beyond their initial size. */
+/** Memory that all windows of a session may grow to beyond their initial size: one fast stream in full, and others. */
 const WINDOW_BUDGET = 3 * MAX_WINDOW;
 /** A stream with more than this to send asks for bulk lanes. */
 const BULK = 16 * 1024;
@@ -53,6 +53,8 @@ const TICK_MS = 250;
 export const HEARTBEAT_MS = 2500;
 export const DEAD_MS = 10_000;
 const WARM_UP_PINGS = 4;
+/** Slow start from ten packets to a full window takes six or seven round trips. */
+const WARM_UP_ROUND_TRIPS = 8;
 /** A lane that makes no progress for this long while others live is dead: SCTP's retransmissions end near 13 s. */
 const LANE_DEAD_MS = 9000;
 /** Dead channels of which the other side has not confirmed that it knows; the honest ones come to a hundred or two. */
@@ -105,6 +107,8 @@ export class Session implements SessionEvents {
   readonly #dead = new Map<number, DeadLane>();
   readonly #seenLanes = new Set<number>();
   #control: Lane | undefined;
+  /** When the first bulk lane of those that stand came. */
+  #bulkSince = Infinity;
 
   readonly #streams = new Map<number, Stream>();
   #order: Stream[] = [];
@@ -196,6 +200,17 @@ export class Session implements SessionEvents {
     return { bulk: this.#bulk().length, wanted: this.#wanted };
   }
 
+  /** What each lane carries: bytes in flight and how many it may have. For status and logs. */
+  get laneStatus(): { id: number; bulk: boolean; flight: number; allowance: number; delivered: number }[] {
+    return [...this.#lanes.values()].map((lane) => ({
+      id: lane.id,
+      bulk: lane.bulk,
+      flight: lane.flight,
+      allowance: Math.round(lane.allowance(this.#rtt)),
+      delivered: lane.delivered,
+    }));
+  }
+
   /** Streams that live. */
   get streams(): number {
     return this.#streams.size;
@@ -219,6 +234,7 @@ export class Session implements SessionEvents {
         stream.openedOn = "known";
       },
     });
+    stream.welcome();
     this.#wake();
     return stream;
   }
@@ -255,6 +271,7 @@ export class Session implements SessionEvents {
       return;
     }
     const lane = new Lane(id, channel, kind === "bulk");
+    if (lane.bulk && this.#bulk().length === 0) this.#bulkSince = performance.now();
     this.#lanes.set(id, lane);
     this.#seenLanes.add(id);
     this.#silence = 0;
@@ -363,12 +380,13 @@ export class Session implements SessionEvents {
     // A frame that another lane may not have delivered must not be overtaken by a later one.
     if (!this.#unsettledNotices()) this.#takeNotices(this.#notices, writer, notices);
     if (writer.length > 0 || this.#acksOverdue()) this.#writeAcks(writer);
-    const flight = hasBulk ? CONTROL_FLIGHT : Math.max(CONTROL_FLIGHT, lane.allowance(this.#rtt) / 2);
+    const alone = !hasBulk || !this.#bulkWarm();
+    const flight = alone ? Math.max(CONTROL_FLIGHT, lane.allowance(this.#rtt) / 2) : CONTROL_FLIGHT;
     if (lane.flight < flight) {
       for (const stream of this.#turns()) {
         const free = MAX_CONTROL_MESSAGE - writer.length - DATA_OVERHEAD;
         if (free < 64) break;
-        if (!this.#ready(stream) || (hasBulk && stream.openedOn === "known" && !stream.interactive)) continue;
+        if (!this.#ready(stream) || (!alone && stream.openedOn === "known" && !stream.interactive)) continue;
         const segment = stream.take(free);
         if (!segment) continue;
         writeData(writer, stream.id, segment.offset, segment.pieces.map(view));
@@ -383,6 +401,11 @@ export class Session implements SessionEvents {
     this.#takeBack(notices, segments);
     this.#lose(lane, "the channel closed");
     return false;
+  }
+
+  /** Bulk lanes start slowly; until the first has had some round trips the control lane, which is ahead, carries data too. */
+  #bulkWarm(): boolean {
+    return performance.now() - this.#bulkSince > WARM_UP_ROUND_TRIPS * this.#rtt;
   }
 
   /** Moves frames from a queue into the message while they fit one packet. */
@@ -601,6 +624,7 @@ export class Session implements SessionEvents {
     this.#peerStreams++;
     const stream = new Stream(this.#owner, id, header.slice(), "known");
     this.#adopt(stream);
+    stream.welcome();
     const claimant = this.#claimants.shift();
     if (claimant) claimant.resolve(stream);
     else this.#unclaimed.push(stream);
@@ -761,7 +785,7 @@ export class Session implements SessionEvents {
   /** Asks for bulk lanes when a stream first has more than a little to send. */
   #consider(lanes: number): void {
     if (lanes > 0 || this.#wanted > 0 || this.#rtt === 0) return;
-    if (!this.#order.some((stream) => stream.sendable > BULK)) return;
+    if (!this.#order.some((stream) => stream.pending > BULK)) return;
     this.#governor ??= new Governor(this.#rtt);
     this.#want(this.#governor.target);
   }

@@ -75,6 +75,11 @@ export class Stream {
     this.#inbound = new Inbound(inboundOwner);
   }
 
+  /** Grants more credit than every stream starts with, if the session can afford it. */
+  welcome(): void {
+    this.#inbound.welcome();
+  }
+
   /** Bytes written that the other side is known to hold. */
   get acknowledged(): number {
     return this.#writingDone ? (this.#outbound.final ?? 0) : this.#outbound.acknowledged;
@@ -169,6 +174,10 @@ export class Stream {
 
   get extraWindow(): number {
     return this.#inbound.window;
+  }
+
+  get pending(): number {
+    return this.#outbound.pending;
   }
 
   take(max: number): Segment | undefined {
