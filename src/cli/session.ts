@@ -294,9 +294,10 @@ function firstLine(signal: AbortSignal): Promise<string | undefined> {
       text += chunk.toString("latin1");
       const end = text.indexOf("\n");
       if (end < 0) return;
+      // First nobody listens any more: what goes back would come here again.
+      finish(text.slice(0, end));
       const rest = text.slice(end + 1);
       if (rest !== "") process.stdin.unshift(Buffer.from(rest, "latin1"));
-      finish(text.slice(0, end));
     };
     process.stdin.on("data", take);
     process.stdin.once("end", () => {
