@@ -185,7 +185,7 @@ export class Dcpipe extends Process {
     const [verb = "", ...rest] = args;
     const json = VERBS.has(verb) && options.json !== false && !args.includes("--help");
     const added = VERBS.has(verb) ? ["--no-stun", ...(json ? ["--json"] : [])] : [];
-    let argv = [process.execPath, BIN, verb, ...added, ...rest].filter((word) => word !== "");
+    let argv = [process.execPath, BIN, ...(verb === "" ? [] : [verb]), ...added, ...rest];
     if (options.unprivileged && process.getuid?.() === 0)
       argv = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", ...argv];
     if (options.namespace !== undefined) argv = ["ip", "netns", "exec", options.namespace, ...argv];
@@ -329,6 +329,11 @@ export function rootTest(
     },
     timeout,
   );
+}
+
+/** An argument list as shell words. */
+export function quote(words: readonly string[]): string {
+  return words.map((word) => `'${word.replaceAll("'", "'\\''")}'`).join(" ");
 }
 
 /** Nothing of the caller's settings may change what is tested. */
