@@ -26,12 +26,14 @@ interface InFlight {
   readonly segments: readonly { readonly stream: Stream; readonly segment: Segment }[];
 }
 
-/** Unacknowledged bytes a lane may always have: four full frames, so that slow start has something to grow on. */
-const MIN_FLIGHT = 256 * 1024;
+/** Unacknowledged bytes a lane may always have: two full frames, so that slow start has something to grow on. */
+const MIN_FLIGHT = 128 * 1024;
 /** Beyond this more only waits in the queue below: an association moves at most 0.64 MiB a round trip. */
 const MAX_FLIGHT = 2 * 1024 * 1024;
 /** Milliseconds added to the round trip when a lane's rate is turned into bytes: acknowledgements wait a little. */
 const ACK_SLACK_MS = 20;
+/** Flight over the bandwidth-delay product: at 2 a lane fills the path and can still speed up (as BBR's cwnd_gain). */
+const GAIN = 2;
 /** Rate samples are taken over at least this many milliseconds. */
 const SAMPLE_MS = 50;
 
@@ -75,10 +77,10 @@ export class Lane {
     return this.flight < this.allowance(rtt) && this.channel.bufferedAmount < HIGH_WATER;
   }
 
-  /** Bytes the lane may have in flight: what it moves in two and a half round trips, so that it can still speed up. */
+  /** Bytes the lane may have in flight at a path whose empty round trip is `rtt` ms. */
   allowance(rtt: number): number {
     const rate = Math.max(...this.#rates);
-    return Math.min(MAX_FLIGHT, MIN_FLIGHT + 2.5 * rate * (rtt + ACK_SLACK_MS));
+    return Math.min(MAX_FLIGHT, MIN_FLIGHT + GAIN * rate * (rtt + ACK_SLACK_MS));
   }
 
   /** Sends one message and keeps what it carries until it is acknowledged. False when the channel is gone. */

@@ -53,6 +53,8 @@ const TICK_MS = 250;
 export const HEARTBEAT_MS = 2500;
 export const DEAD_MS = 10_000;
 const WARM_UP_PINGS = 4;
+/** At four a second under load: one and a half seconds. */
+const RTT_SAMPLES = 6;
 /** Slow start from ten packets to a full window takes six or seven round trips. */
 const WARM_UP_ROUND_TRIPS = 8;
 /** A lane that makes no progress for this long while others live is dead: SCTP's retransmissions end near 13 s. */
@@ -137,6 +139,8 @@ export class Session implements SessionEvents {
   #pingId = 0;
   #pingTime = 0;
   #rtt = 0;
+  /** The last answers to PING, newest last: their least is the path without chance losses, the least of all the empty path. */
+  #samples: number[] = [];
   #minRtt = Infinity;
   #governor: Governor | undefined;
   #wanted = 0;
@@ -206,7 +210,7 @@ export class Session implements SessionEvents {
       id: lane.id,
       bulk: lane.bulk,
       flight: lane.flight,
-      allowance: Math.round(lane.allowance(this.#rtt)),
+      allowance: Math.round(lane.allowance(this.#pathRtt)),
       delivered: lane.delivered,
     }));
   }
@@ -381,7 +385,7 @@ export class Session implements SessionEvents {
     if (!this.#unsettledNotices()) this.#takeNotices(this.#notices, writer, notices);
     if (writer.length > 0 || this.#acksOverdue()) this.#writeAcks(writer);
     const alone = !hasBulk || !this.#bulkWarm();
-    const flight = alone ? Math.max(CONTROL_FLIGHT, lane.allowance(this.#rtt) / 2) : CONTROL_FLIGHT;
+    const flight = alone ? Math.max(CONTROL_FLIGHT, lane.allowance(this.#pathRtt) / 2) : CONTROL_FLIGHT;
     if (lane.flight < flight) {
       for (const stream of this.#turns()) {
         const free = MAX_CONTROL_MESSAGE - writer.length - DATA_OVERHEAD;
@@ -401,6 +405,11 @@ export class Session implements SessionEvents {
     this.#takeBack(notices, segments);
     this.#lose(lane, "the channel closed");
     return false;
+  }
+
+  /** Round-trip time of the path without our own queue in it. */
+  get #pathRtt(): number {
+    return this.#minRtt === Infinity ? 0 : this.#minRtt;
   }
 
   /** Bulk lanes start slowly; until the first has had some round trips the control lane, which is ahead, carries data too. */
@@ -451,8 +460,8 @@ export class Session implements SessionEvents {
     let best: Lane | undefined;
     let bestShare = Infinity;
     for (const lane of lanes) {
-      if (lane.draining || lane.channel.closed || !lane.room(this.#rtt)) continue;
-      const share = lane.flight / lane.allowance(this.#rtt);
+      if (lane.draining || lane.channel.closed || !lane.room(this.#pathRtt)) continue;
+      const share = lane.flight / lane.allowance(this.#pathRtt);
       if (share < bestShare) [best, bestShare] = [lane, share];
     }
     return best;
@@ -774,6 +783,7 @@ export class Session implements SessionEvents {
     this.#pings.delete(id);
     const sample = performance.now() - sent;
     this.#minRtt = Math.min(this.#minRtt, sample);
+    this.#samples = [...this.#samples.slice(1 - RTT_SAMPLES), sample];
     const first = this.#rtt === 0;
     this.#rtt = first ? sample : this.#rtt * 0.75 + sample * 0.25;
     if (first) this.onrtt?.();
@@ -799,7 +809,7 @@ export class Session implements SessionEvents {
       delivered: this.#delivered,
       lanes: bulk.length,
       limited: this.#limited,
-      rtt: this.#rtt,
+      rtt: Math.min(...this.#samples),
       minRtt: this.#minRtt,
     });
     this.#want(target);
