@@ -11,14 +11,25 @@ import { onTestFinished } from "vitest";
 let count = 0;
 
 const RULES = `
-table ip nat { chain post { type nat hook postrouting priority srcnat; oifname wan masquerade; } }
+table ip nat {
+  chain post {
+    type nat hook postrouting priority srcnat;
+    oifname wan masquerade
+  }
+}
 table inet filter {
-  chain in { type filter hook input priority filter; ct state established,related accept; iifname wan drop; }
+  chain in {
+    type filter hook input priority filter;
+    ct state established,related accept
+    iifname wan drop
+  }
   chain forward {
     type filter hook forward priority filter; policy drop;
-    ct state established,related accept; iifname lan accept;
+    ct state established,related accept
+    iifname lan accept
   }
-}`;
+}
+`;
 
 /** Names of the two namespaces; they go with the test. */
 export function createNat(): { inside: string; outside: string } {
