@@ -28,34 +28,51 @@ export async function pipe(
   const stream = await meet(session, role, "pipe");
   let received = 0;
   const report = (): void => onprogress?.(stream.acknowledged, received);
-  const out = send(stream, source, report);
-  const back = receive(stream, sink, (bytes) => {
+  let failure: DcpipeError | undefined;
+  /** Tells the other side why, unless it is the one who ended it. */
+  const giveUp = (error: DcpipeError): DcpipeError => {
+    failure ??= error;
+    stream.reset(isReason(error.code, REASONS) ? error.code : "IO", error.message);
+    return error;
+  };
+  const out = send(stream, source, report, giveUp);
+  const back = receive(stream, sink, giveUp, (bytes) => {
     received += bytes;
     report();
   });
   try {
     // A reset must not wait for a source that may never speak again.
     await Promise.race([Promise.all([out, back]), stream.closed.then(() => Promise.all([out, back]))]);
+  } catch (error) {
+    // The reset that follows a failure here fails everything else, with less to say.
+    throw failure ?? error;
   } finally {
     source.cancel();
   }
   return { sent: stream.acknowledged, received };
 }
 
-async function send(stream: Stream, source: Source, report: () => void): Promise<void> {
+type GiveUp = (error: DcpipeError) => DcpipeError;
+
+async function send(stream: Stream, source: Source, report: () => void, giveUp: GiveUp): Promise<void> {
   try {
     for (let chunk = await source.read(); chunk; chunk = await source.read()) {
       await stream.write(chunk);
       report();
     }
   } catch (error) {
-    throw giveUp(stream, asDcpipeError(error, "IO", "reading failed"));
+    throw giveUp(asDcpipeError(error, "IO", "reading failed"));
   }
   await stream.end();
   report();
 }
 
-async function receive(stream: Stream, sink: Sink, report: (bytes: number) => void): Promise<void> {
+async function receive(
+  stream: Stream,
+  sink: Sink,
+  giveUp: GiveUp,
+  report: (bytes: number) => void,
+): Promise<void> {
   try {
     for (let chunk = await stream.read(); chunk; chunk = await stream.read()) {
       await sink.write(chunk);
@@ -63,12 +80,6 @@ async function receive(stream: Stream, sink: Sink, report: (bytes: number) => vo
     }
     await sink.end();
   } catch (error) {
-    throw giveUp(stream, asDcpipeError(error, "IO", "writing failed"));
+    throw giveUp(asDcpipeError(error, "IO", "writing failed"));
   }
-}
-
-/** Tells the other side why, unless it is the one who ended it. */
-function giveUp(stream: Stream, error: DcpipeError): DcpipeError {
-  stream.reset(isReason(error.code, REASONS) ? error.code : "IO", error.message);
-  return error;
 }

@@ -235,7 +235,7 @@ async function takeAnswers(waiting: Waiting, command: Command, ui: Ui, signal: A
     return;
   }
   signal.addEventListener("abort", () => {
-    if (lines.terminal) process.stderr.write("\n");
+    if (lines.terminal && !ui.json) process.stderr.write("\n");
     lines.close();
   });
   if (signal.aborted) return;
@@ -256,7 +256,7 @@ function takeAnswer(waiting: Waiting, text: string, ui: Ui): boolean {
 
 /** Takes lines until one is a good answer. A person is asked again; a script gets an error. */
 function readAnswers(waiting: Waiting, lines: Lines, ui: Ui): Promise<void> {
-  const question = "If it shows an answer, paste it here: ";
+  const question = ui.json ? "" : "If it shows an answer, paste it here: ";
   lines.ask(question);
   return new Promise((resolve, reject) => {
     lines.onLine((line) => {

@@ -39,6 +39,8 @@ export class Ui {
     this.#verbose = options.verbose;
     this.#terminal = process.stderr.isTTY && !options.json;
     if (!options.color) chalk.level = 0;
+    // That nobody listens (a full disk, a reader that went away) is no reason to stop the work.
+    process.stderr.on("error", () => undefined);
   }
 
   /** The offer is ready: says what the other side must run. */

@@ -2,7 +2,7 @@
  * How many bulk channels a sender wants. One association moves at most its window a round trip, and under random loss far
  * less, so long or lossy paths want several; a short path wants one, and a full link wants no more.
  *
- *   start by the round-trip time --> grow: double while the lanes are the limit and the path shows no queue
+ *   start by the round-trip time --> grow: by half, under losses double, while the path shows no queue
  *                                      |  less than a quarter of the hoped gain
  *                                      v
  *                                    hold: back to the last number, look again after HOLD_MS
@@ -10,8 +10,11 @@
 
 /** Each costs a socket, a port and some MiB; under 1 % loss the rate still grows nearly in proportion up to here. */
 export const MAX_BULK_LANES = 64;
-/** Milliseconds for which a step that did not pay is not tried again. */
-const HOLD_MS = 20_000;
+/** Milliseconds for which a step that did not pay is not tried again; doubled each time. */
+const HOLD_MS = 4000;
+const MAX_HOLD_MS = 60_000;
+/** Below this, in bytes a round trip, a lane is held back by losses and not by its window of 0.64 MiB. */
+const LOSS_LIMITED = 350 * 1024;
 /** A new number of lanes is judged after this many milliseconds, and at least this many round trips (slow start). */
 const SETTLE_MS = 700;
 const SETTLE_ROUND_TRIPS = 8;
@@ -35,7 +38,9 @@ export class Governor {
   /** What is being measured: warming up until `from` is set. */
   #trial: { lanes: number; start: number; from: { time: number; delivered: number } | undefined } | undefined;
   #last: { lanes: number; rate: number } | undefined;
+  #hold = HOLD_MS;
   #holdUntil = 0;
+  #best = 0;
 
   constructor(rtt: number) {
     this.target = rtt < 5 ? 1 : rtt < 150 ? 2 : 4;
@@ -63,20 +68,24 @@ export class Governor {
 
   #judge(now: Sample, rate: number): void {
     const last = this.#last;
+    this.#last = undefined;
     if (last && now.lanes > last.lanes) {
       const hoped = now.lanes / last.lanes - 1;
       if (rate < last.rate * (1 + hoped / 4)) {
         this.target = last.lanes;
-        this.#last = undefined;
-        this.#holdUntil = now.time + HOLD_MS;
+        this.#holdUntil = now.time + this.#hold;
+        this.#hold = Math.min(MAX_HOLD_MS, this.#hold * 2);
         return;
       }
     }
-    this.#last = undefined;
+    this.#best = Math.max(this.#best, rate);
+    const collapsed = rate < this.#best / 2;
     // A queue on the path means that the link is full; without one, windows or losses are the limit, and lanes help.
-    const queued = now.rtt > now.minRtt * 1.1 + 4;
-    if (queued || now.time < this.#holdUntil || now.lanes >= MAX_BULK_LANES) return;
+    const queued = now.rtt > now.minRtt * 1.05 + 3;
+    if (queued || now.lanes >= MAX_BULK_LANES || (now.time < this.#holdUntil && !collapsed)) return;
     this.#last = { lanes: now.lanes, rate };
-    this.target = Math.min(MAX_BULK_LANES, now.lanes * 2);
+    // Too many windows at once overflow the path's queue, and what follows is a crawl of many seconds.
+    const lossy = (rate / now.lanes) * now.minRtt < LOSS_LIMITED;
+    this.target = Math.min(MAX_BULK_LANES, lossy ? now.lanes * 2 : Math.ceil(now.lanes * 1.5));
   }
 }

@@ -21,6 +21,9 @@ export interface Notice {
 /** One message that the other side has not acknowledged. */
 interface InFlight {
   readonly number: number;
+  /** When it was sent, and how much had been delivered by then. */
+  readonly time: number;
+  readonly delivered: number;
   readonly size: number;
   readonly notices: readonly Notice[];
   readonly segments: readonly { readonly stream: Stream; readonly segment: Segment }[];
@@ -34,8 +37,10 @@ const MAX_FLIGHT = 2 * 1024 * 1024;
 const ACK_SLACK_MS = 20;
 /** Flight over the bandwidth-delay product: at 2 a lane fills the path and can still speed up (as BBR's cwnd_gain). */
 const GAIN = 2;
-/** Rate samples are taken over at least this many milliseconds. */
-const SAMPLE_MS = 50;
+const MODEST_GAIN = 1.5;
+const MAX_MODEST = 768 * 1024;
+/** The best rate of this long ago still counts: a lane that had nothing to do has not become slow. Milliseconds. */
+const RATE_MEMORY_MS = 1000;
 
 export class Lane {
   readonly id: number;
@@ -58,8 +63,8 @@ export class Lane {
   #inFlight: InFlight[] = [];
   #head = 0;
   #delivered = 0;
-  #sample = { time: performance.now(), delivered: 0 };
-  #rates = [0, 0, 0];
+  /** Best delivery rates, bytes a millisecond, of this stretch of time and the one before. */
+  #rate = { since: performance.now(), now: 0, before: 0 };
 
   constructor(id: number, channel: Channel, bulk: boolean) {
     this.id = id;
@@ -79,8 +84,14 @@ export class Lane {
 
   /** Bytes the lane may have in flight at a path whose empty round trip is `rtt` ms. */
   allowance(rtt: number): number {
-    const rate = Math.max(...this.#rates);
+    const rate = Math.max(this.#rate.now, this.#rate.before);
     return Math.min(MAX_FLIGHT, MIN_FLIGHT + GAIN * rate * (rtt + ACK_SLACK_MS));
+  }
+
+  /** The same for a lane that must keep its own queue short, because control frames wait in it too. */
+  modestAllowance(rtt: number): number {
+    const rate = Math.max(this.#rate.now, this.#rate.before);
+    return Math.min(MAX_MODEST, MIN_FLIGHT / 2 + MODEST_GAIN * rate * rtt);
   }
 
   /** Sends one message and keeps what it carries until it is acknowledged. False when the channel is gone. */
@@ -91,7 +102,8 @@ export class Lane {
     if (notices.length > 0 || segments.length > 0) {
       if (this.flight === 0) this.progress = performance.now();
       this.flight += message.length;
-      this.#inFlight.push({ number, size: message.length, notices, segments });
+      const [time, delivered, size] = [performance.now(), this.#delivered, message.length];
+      this.#inFlight.push({ number, time, delivered, size, notices, segments });
     }
     return true;
   }
@@ -102,14 +114,8 @@ export class Lane {
     if (count <= this.#confirmed) return true;
     this.#confirmed = count;
     this.progress = performance.now();
-    this.#release(count);
-    const now = performance.now();
-    const elapsed = now - this.#sample.time;
-    if (elapsed >= Math.max(SAMPLE_MS, rtt)) {
-      this.#rates.shift();
-      this.#rates.push((this.#delivered - this.#sample.delivered) / elapsed);
-      this.#sample = { time: now, delivered: this.#delivered };
-    }
+    const last = this.#release(count);
+    if (last) this.#measure(last, rtt);
     return true;
   }
 
@@ -135,12 +141,25 @@ export class Lane {
     return this.#inFlight.slice(this.#head).some(({ notices }) => notices.some(({ once }) => !once));
   }
 
-  #release(count: number): void {
+  /** Delivery rate over the flight of one message, as BBR samples it: it doubles with each round trip of a slow start. */
+  #measure({ time, delivered }: InFlight, rtt: number): void {
+    const now = performance.now();
+    const rate = (this.#delivered - delivered) / Math.max(1, now - time);
+    if (now - this.#rate.since > Math.max(RATE_MEMORY_MS, 4 * rtt)) {
+      this.#rate = { since: now, now: 0, before: this.#rate.now };
+    }
+    this.#rate.now = Math.max(this.#rate.now, rate);
+  }
+
+  /** Lets go of the first `count` messages; returns the last of them. */
+  #release(count: number): InFlight | undefined {
+    let last: InFlight | undefined;
     for (
       let entry = this.#inFlight[this.#head];
       entry && entry.number <= count;
       entry = this.#inFlight[this.#head]
     ) {
+      last = entry;
       this.#head++;
       this.flight -= entry.size;
       this.#delivered += entry.size;
@@ -151,5 +170,6 @@ export class Lane {
       this.#inFlight = this.#inFlight.slice(this.#head);
       this.#head = 0;
     }
+    return last;
   }
 }

@@ -43,7 +43,7 @@ export const MAX_STREAMS = 4096;
 const WINDOW_BUDGET = 3 * MAX_WINDOW;
 /** A stream with more than this to send asks for bulk lanes. */
 const BULK = 16 * 1024;
-/** Until the first bulk lane stands, data on the control lane may delay control frames by this much at most. */
+/** Beside bulk lanes the control lane carries interactive data only, and so much of it at once at most. */
 const CONTROL_FLIGHT = 128 * 1024;
 /** An acknowledgement waits for company this long, unless this many bytes have come. */
 const ACK_DELAY_MS = 10;
@@ -55,8 +55,8 @@ export const DEAD_MS = 10_000;
 const WARM_UP_PINGS = 4;
 /** At four a second under load: one and a half seconds. */
 const RTT_SAMPLES = 6;
-/** Slow start from ten packets to a full window takes six or seven round trips. */
-const WARM_UP_ROUND_TRIPS = 8;
+/** Slow start from ten packets to a full window takes six or seven round trips; three full windows overflow many a queue. */
+const WARM_UP_ROUND_TRIPS = 4;
 /** A lane that makes no progress for this long while others live is dead: SCTP's retransmissions end near 13 s. */
 const LANE_DEAD_MS = 9000;
 /** Dead channels of which the other side has not confirmed that it knows; the honest ones come to a hundred or two. */
@@ -139,7 +139,7 @@ export class Session implements SessionEvents {
   #pingId = 0;
   #pingTime = 0;
   #rtt = 0;
-  /** The last answers to PING, newest last: their least is the path without chance losses, the least of all the empty path. */
+  /** The last answers to PING, newest last: their median is the path as it is, whatever chance loses; the least the empty path. */
   #samples: number[] = [];
   #minRtt = Infinity;
   #governor: Governor | undefined;
@@ -385,7 +385,7 @@ export class Session implements SessionEvents {
     if (!this.#unsettledNotices()) this.#takeNotices(this.#notices, writer, notices);
     if (writer.length > 0 || this.#acksOverdue()) this.#writeAcks(writer);
     const alone = !hasBulk || !this.#bulkWarm();
-    const flight = alone ? Math.max(CONTROL_FLIGHT, lane.allowance(this.#pathRtt) / 2) : CONTROL_FLIGHT;
+    const flight = alone ? lane.modestAllowance(this.#pathRtt) : CONTROL_FLIGHT;
     if (lane.flight < flight) {
       for (const stream of this.#turns()) {
         const free = MAX_CONTROL_MESSAGE - writer.length - DATA_OVERHEAD;
@@ -809,10 +809,12 @@ export class Session implements SessionEvents {
       delivered: this.#delivered,
       lanes: bulk.length,
       limited: this.#limited,
-      rtt: Math.min(...this.#samples),
+      rtt: median(this.#samples),
       minRtt: this.#minRtt,
     });
     this.#want(target);
+    // The weakest go: an association that losses have slowed down takes minutes to recover, a young one is fast.
+    bulk.sort((x, y) => y.allowance(this.#pathRtt) - x.allowance(this.#pathRtt));
     for (const lane of bulk.slice(Math.max(target, 1))) {
       lane.draining = true;
       if (lane.flight === 0) this.#lose(lane, "not needed any more");
@@ -874,6 +876,10 @@ export class Session implements SessionEvents {
     if (error) this.#rejectClosed(error);
     else this.#resolveClosed();
   }
+}
+
+function median(values: readonly number[]): number {
+  return [...values].sort((a, b) => a - b)[values.length >> 1] ?? 0;
 }
 
 function view({ buffer, start, end }: Piece): Uint8Array {
