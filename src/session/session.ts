@@ -842,7 +842,7 @@ export class Session implements SessionEvents {
 
   /** Says good-bye once every stream is done. */
   #farewell(): void {
-    if (this.#goawaySent || this.#error || this.#streams.size > 0) return;
+    if (this.#state === "closed" || this.#goawaySent || this.#error || this.#streams.size > 0) return;
     this.#goawaySent = true;
     this.#state = "closing";
     this.#notify({ type: "GOAWAY", reason: "CLOSED", text: "" });
@@ -857,6 +857,7 @@ export class Session implements SessionEvents {
   #finish(error: DcpipeError | undefined): void {
     if (this.#state === "closed") return;
     this.#state = "closed";
+    this.#error ??= error;
     clearInterval(this.#ticker);
     clearTimeout(this.#ackTimer);
     clearTimeout(this.#lingerTimer);
