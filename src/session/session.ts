@@ -398,6 +398,7 @@ export class Session implements SessionEvents {
       }
     }
     if (writer.length === 0) return false;
+    if (segments.length > 0) this.#turn++;
     if (lane.send(writer.view(), notices, segments)) {
       for (const notice of notices) notice.sent?.(lane);
       return true;
