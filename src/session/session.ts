@@ -370,6 +370,8 @@ export class Session implements SessionEvents {
     if (!control || this.#state === "closed") return;
     const bulk = this.#bulk();
     while (this.#control === control && this.#sendControl(control, bulk.length > 0));
+    // The lane died under us; its heir may be one of the bulk lanes.
+    if (this.#control !== control) return;
     this.#sendBulk(bulk);
     this.#consider(bulk.length);
   }
