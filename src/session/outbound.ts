@@ -44,6 +44,11 @@ export class Outbound {
     return this.#pending;
   }
 
+  /** Bytes that no channel has: not yet, or not any more. */
+  get unsent(): number {
+    return this.#pending + this.#againBytes;
+  }
+
   /** Bytes with a channel and not acknowledged. */
   get flight(): number {
     return this.#offset - this.#againBytes - this.acknowledged;

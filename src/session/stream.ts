@@ -204,9 +204,10 @@ export class Stream {
     if (limit > this.#outbound.limit) this.#outbound.limit = limit;
   }
 
-  /** FIN_ACK came. Throws PROTOCOL when no FIN was sent or bytes are still on their way. */
+  /** FIN_ACK came. Throws PROTOCOL when no FIN or not all bytes were sent. */
   finAcked(): void {
-    if (this.#outbound.final === undefined) throw new DcpipeError("PROTOCOL", "FIN_ACK without a FIN");
+    if (this.#outbound.final === undefined || this.#outbound.unsent > 0)
+      throw new DcpipeError("PROTOCOL", "FIN_ACK for what was not sent");
     this.#writingDone = true;
     this.#finAcked.resolve();
     this.#settle();
