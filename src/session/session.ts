@@ -48,6 +48,8 @@ const CONTROL_FLIGHT = 128 * 1024;
 /** An acknowledgement waits for company this long, unless this many bytes have come. */
 const ACK_DELAY_MS = 10;
 const ACK_BYTES = 256 * 1024;
+/** Type and two numbers. */
+const ACK_SIZE = 1 + 8 + 8;
 const TICK_MS = 250;
 /** A question every 2.5 s, and silence of 10 s is death: sooner than the 13 s after which SCTP gives up. */
 export const HEARTBEAT_MS = 2500;
@@ -517,7 +519,7 @@ export class Session implements SessionEvents {
 
   #writeAcks(writer: Writer): void {
     for (const lane of this.#lanes.values()) {
-      if (!lane.ackDue || writer.length > MAX_CONTROL_MESSAGE - 16) continue;
+      if (!lane.ackDue || writer.length > MAX_CONTROL_MESSAGE - ACK_SIZE) continue;
       writeFrame(writer, { type: "ACK", channel: lane.id, count: lane.received });
       lane.acknowledged = lane.received;
       lane.unacknowledgedBytes = 0;
@@ -535,11 +537,13 @@ export class Session implements SessionEvents {
     this.#ackTimer ??= setTimeout(() => {
       this.#ackTimer = undefined;
       const control = this.#control;
-      if (!control) return;
-      const writer = this.#writer.reset();
-      this.#writeAcks(writer);
-      if (writer.length > 0 && !control.send(writer.view(), [], []))
-        this.#lose(control, "the channel closed");
+      // Those of a hundred lanes do not fit one message.
+      while (control && this.#control === control) {
+        const writer = this.#writer.reset();
+        this.#writeAcks(writer);
+        if (writer.length === 0) return;
+        if (!control.send(writer.view(), [], [])) this.#lose(control, "the channel closed");
+      }
     }, ACK_DELAY_MS);
   }
 
