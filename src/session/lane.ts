@@ -56,6 +56,8 @@ export class Lane {
   ackDue = false;
   /** Bytes sent and not acknowledged. */
   flight = 0;
+  /** Control frames sent and not acknowledged that must arrive in order, on this lane or another. */
+  notices = 0;
   /** When the lane last had nothing in flight or an acknowledgement came. */
   progress = performance.now();
   #sent = 0;
@@ -102,6 +104,7 @@ export class Lane {
     if (notices.length > 0 || segments.length > 0) {
       if (this.flight === 0) this.progress = performance.now();
       this.flight += message.length;
+      this.notices += lasting(notices).length;
       const [time, delivered, size] = [performance.now(), this.#delivered, message.length];
       this.#inFlight.push({ number, time, delivered, size, notices, segments });
     }
@@ -126,19 +129,15 @@ export class Lane {
     this.#inFlight = [];
     this.#head = 0;
     this.flight = 0;
+    this.notices = 0;
     return {
-      notices: rest.flatMap(({ notices }) => notices.filter(({ once }) => !once)),
+      notices: rest.flatMap(({ notices }) => lasting(notices)),
       segments: rest.flatMap(({ segments }) => segments),
     };
   }
 
   get sent(): number {
     return this.#sent;
-  }
-
-  /** Whether control frames that must arrive in order are among what is in flight. */
-  get holdsNotices(): boolean {
-    return this.#inFlight.slice(this.#head).some(({ notices }) => notices.some(({ once }) => !once));
   }
 
   /** Delivery rate over the flight of one message, as BBR samples it: it doubles with each round trip of a slow start. */
@@ -162,6 +161,7 @@ export class Lane {
       last = entry;
       this.#head++;
       this.flight -= entry.size;
+      this.notices -= lasting(entry.notices).length;
       this.#delivered += entry.size;
       for (const notice of entry.notices) notice.arrived?.();
       for (const { stream, segment } of entry.segments) stream.delivered(segment);
@@ -172,4 +172,8 @@ export class Lane {
     }
     return last;
   }
+}
+
+function lasting(notices: readonly Notice[]): Notice[] {
+  return notices.filter(({ once }) => !once);
 }

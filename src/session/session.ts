@@ -65,6 +65,8 @@ const LANE_DEAD_MS = 9000;
 const MAX_DEAD_LANES = 1024;
 /** After both GOAWAYs one side waits for the other to hang up; a lost packet costs a second, not for ever. */
 const LINGER_MS = 2000;
+/** Control frames that may wait for their acknowledgement: sixteen for each stream there can be. */
+const MAX_NOTICES = 16 * MAX_STREAMS;
 /** How long a farewell with bad news may take to arrive. */
 const ABORT_MS = 500;
 
@@ -495,10 +497,10 @@ export class Session implements SessionEvents {
 
   #unsettledNotices(): boolean {
     for (const { lane, settled } of this.#dead.values()) {
-      if (!settled && lane?.holdsNotices) return true;
+      if (!settled && lane && lane.notices > 0) return true;
     }
     for (const lane of this.#lanes.values()) {
-      if (lane !== this.#control && lane.holdsNotices) return true;
+      if (lane !== this.#control && lane.notices > 0) return true;
     }
     return false;
   }
@@ -560,6 +562,8 @@ export class Session implements SessionEvents {
         owes ||= frame.type !== "ACK" && frame.type !== "PING" && frame.type !== "PONG";
       }
       if (owes) this.#owe(lane, message.length);
+      if (this.#notices.length + (this.#control?.notices ?? 0) > MAX_NOTICES)
+        throw new DcpipeError("LIMIT", "it makes us answer and does not listen");
     } catch (cause) {
       const error =
         cause instanceof DcpipeError ? cause : new DcpipeError("PROTOCOL", String(cause), { cause });
