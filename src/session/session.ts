@@ -266,7 +266,10 @@ export class Session implements SessionEvents {
     });
   }
 
-  /** Adds a channel under a number both sides use. Bulk channels must carry messages of 64 KiB and a little. */
+  /**
+   * Adds a channel under a number both sides use: even when the waiting side asked for it, else odd. Bulk channels
+   * must carry messages of 64 KiB and a little.
+   */
   attach(channel: Channel, id: number, kind: "control" | "bulk"): void {
     if (this.#state === "closed") {
       channel.close();
@@ -377,7 +380,7 @@ export class Session implements SessionEvents {
     // The lane died under us; its heir may be one of the bulk lanes.
     if (this.#control !== control) return;
     this.#sendBulk(bulk);
-    this.#consider(bulk.length);
+    this.#consider();
   }
 
   /** Builds and sends one control message; false when there was nothing to send or no room. */
@@ -674,7 +677,6 @@ export class Session implements SessionEvents {
     if (!lane.confirm(count, this.#rtt))
       throw new DcpipeError("PROTOCOL", "an acknowledgement for what was not sent");
     this.#delivered += lane.delivered - before;
-    if (lane.draining && lane.flight === 0) this.#lose(lane, "not needed any more");
     this.#wake();
   }
 
@@ -804,31 +806,36 @@ export class Session implements SessionEvents {
   }
 
   /** Asks for bulk lanes when a stream first has more than a little to send. */
-  #consider(lanes: number): void {
-    if (lanes > 0 || this.#wanted > 0 || this.#rtt === 0) return;
+  #consider(): void {
+    if (this.#governor || this.#rtt === 0) return;
     if (!this.#order.some((stream) => stream.pending > BULK)) return;
-    this.#governor ??= new Governor(this.#rtt);
+    this.#governor = new Governor(this.#rtt);
     this.#want(this.#governor.target);
   }
 
   #govern(now: number): void {
     const governor = this.#governor;
     if (!governor) return;
-    const bulk = this.#bulk().filter((lane) => !lane.draining);
+    const bulk = this.#bulk();
     const target = governor.sample({
       time: now,
       delivered: this.#delivered,
-      lanes: bulk.length,
+      lanes: bulk.filter((lane) => !lane.draining).length,
       limited: this.#limited,
       rtt: median(this.#samples),
       minRtt: this.#minRtt,
     });
     this.#want(target);
     // The weakest go: an association that losses have slowed down takes minutes to recover, a young one is fast.
-    bulk.sort((x, y) => y.allowance(this.#pathRtt) - x.allowance(this.#pathRtt));
-    for (const lane of bulk.slice(Math.max(target, 1))) {
-      lane.draining = true;
-      if (lane.flight === 0) this.#lose(lane, "not needed any more");
+    bulk.sort(
+      (x, y) =>
+        Number(x.draining) - Number(y.draining) || y.allowance(this.#pathRtt) - x.allowance(this.#pathRtt),
+    );
+    for (const [i, lane] of bulk.entries()) {
+      lane.draining = i >= Math.max(target, 1);
+      // A channel that the other side asked for is its to close: it may need more than we do.
+      const ours = lane.id % 2 === this.#nextId % 2;
+      if (lane.draining && ours && lane.flight === 0) this.#lose(lane, "not needed any more");
     }
   }
 
