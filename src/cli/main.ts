@@ -85,8 +85,9 @@ const parser = yargs(shield(process.argv.slice(2)))
   .strict()
   .version(version())
   .help()
+  .showHidden("help-all", "show all options")
   .alias("help", "h")
-  .wrap(Math.min(100, process.stdout.columns || 100))
+  .wrap(Math.min(80, process.stdout.columns || 80))
   .parserConfiguration({
     "parse-positional-numbers": false,
     "parse-numbers": true,

@@ -26,45 +26,74 @@ export interface CommonOptions {
   readonly color: boolean;
 }
 
-/** Declares the shared options. `--no-stun` and `--no-color` come as false by yargs' own rule. */
+/** Declares the shared options; what fewer people need shows under --help-all, so that --help fits a screen. `--no-stun` and `--no-color` come as false by yargs' own rule. */
 export function commonOptions<T>(yargs: Argv<T>): Argv<T & CommonOptions> {
   return yargs
     .option("to", { type: "string", describe: "join this PEER (a token)", requiresArg: true })
     .option("code-file", {
+      hidden: true,
       type: "string",
       describe: "read PEER from a file",
       requiresArg: true,
       normalize: true,
     })
     .option("offer-file", {
+      hidden: true,
       type: "string",
       describe: "write the offer to a file, or join by it",
       requiresArg: true,
     })
-    .option("answer-file", { type: "string", describe: "read or write the answer there", requiresArg: true })
-    .option("via", { type: "string", describe: "exchange tokens with a command", requiresArg: true })
-    .option("stdio-signal", { type: "boolean", default: false, describe: "exchange tokens on stdin, stdout" })
+    .option("answer-file", {
+      hidden: true,
+      type: "string",
+      describe: "read or write the answer there",
+      requiresArg: true,
+    })
+    .option("via", {
+      hidden: true,
+      type: "string",
+      describe: "exchange tokens with a command",
+      requiresArg: true,
+    })
+    .option("stdio-signal", {
+      hidden: true,
+      type: "boolean",
+      default: false,
+      describe: "exchange tokens on stdin, stdout",
+    })
     .option("stun", { type: "string", array: true, nargs: 1, describe: "STUN server; --no-stun for none" })
-    .option("turn", { type: "string", array: true, nargs: 1, describe: "TURN server turn:user:pass@host" })
+    .option("turn", {
+      hidden: true,
+      type: "string",
+      array: true,
+      nargs: 1,
+      describe: "TURN server turn:user:pass@host",
+    })
     .option("relay", {
+      hidden: true,
       choices: ["auto", "only", "off"] as const,
       default: "auto" as const,
-      describe: "use of relays",
+      describe: "auto, only, off: use of TURN",
     })
-    .option("port-range", { type: "string", describe: "local UDP ports, A-B", requiresArg: true })
-    .option("bind", { type: "string", describe: "local address", requiresArg: true })
+    .option("port-range", {
+      hidden: true,
+      type: "string",
+      describe: "local UDP ports, A-B",
+      requiresArg: true,
+    })
+    .option("bind", { hidden: true, type: "string", describe: "local address", requiresArg: true })
     .option("timeout", {
       type: "number",
       describe: "give up when nobody connects, seconds",
       requiresArg: true,
     })
     .option("reconnect", { type: "number", describe: "retry a lost peer, seconds  [90]", requiresArg: true })
-    .option("limit", { type: "string", describe: "bytes a second, e.g. 2M", requiresArg: true })
-    .option("qr", { type: "boolean", default: false, describe: "draw the token as a QR code" })
+    .option("limit", { hidden: true, type: "string", describe: "bytes a second, e.g. 2M", requiresArg: true })
+    .option("qr", { hidden: true, type: "boolean", default: false, describe: "draw the token as a QR code" })
     .option("json", { type: "boolean", default: false, describe: "events as JSON lines on stderr" })
     .option("quiet", { alias: "q", type: "boolean", default: false, describe: "errors only" })
     .option("verbose", { alias: "v", type: "boolean", default: false, describe: "say more" })
-    .option("yes", { type: "boolean", default: false, describe: "never ask" })
+    .option("yes", { hidden: true, type: "boolean", default: false, describe: "never ask" })
     .option("color", { type: "boolean", default: true, hidden: true }) as unknown as Argv<T & CommonOptions>;
 }
 

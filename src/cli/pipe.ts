@@ -55,7 +55,7 @@ function textOnly(sink: Sink): Sink {
       } catch {
         text = "\0";
       }
-      // eslint-disable-next-line no-control-regex -- these are what makes it binary; escapes colour honest text too
+
       if (/[\u0000-\u0006\u000e-\u001a\u001c-\u001f\u007f]/.test(text)) {
         return Promise.reject(
           new DcpipeError(

@@ -149,7 +149,7 @@ async function join(
   const failedDelivery = new Promise<never>((_, reject) => {
     delivered.catch((error: unknown) => {
       // Nobody needs the answer once the connection stands, nor when it failed for a reason of its own.
-      if (!connected && (error as DcpipeError).code === "SIGNALLING") reject(error as Error);
+      if (!connected && error instanceof DcpipeError && error.code === "SIGNALLING") reject(error);
     });
   });
   failedDelivery.catch(() => undefined);
@@ -271,7 +271,7 @@ function readAnswers(waiting: Waiting, lines: Lines, ui: Ui): Promise<void> {
         resolve();
       } catch (error) {
         if (!lines.terminal || !(error instanceof DcpipeError)) {
-          reject(error as Error);
+          reject(asDcpipeError(error, "SIGNALLING"));
           return;
         }
         ui.error(error);

@@ -29,8 +29,11 @@ const RECONNECT_JOIN_MS = 5000;
 const GRACE_MS = 8000;
 /** Between two tries that fail at once. */
 const PAUSE_MS = 200;
-/** Which epoch the joining side tries, relative to the next one: the other side may be one ahead or behind. */
-const EPOCH_OFFSETS = [0, 0, -1, 0, 1];
+/**
+ * Which epoch is tried, relative to the next one: a meeting that only one side noticed leaves it one ahead, and then the
+ * other's third try is the one that fits. Never back: an epoch's channel numbers are used once.
+ */
+const EPOCH_OFFSETS = [0, 0, 1];
 /** STUN and gathering together must not hold a token up for more than this. */
 export const GATHER_MS = 2000;
 
@@ -224,7 +227,7 @@ export class Connection {
     this.#tries = 0;
     try {
       const channel = await this.#meet();
-      if (this.#stopped || !channel) return;
+      if (!channel) return;
       clearTimeout(this.#deadline);
       this.#bulk?.restart(this.#epoch);
       session.attach(channel, this.#epoch * 65536, "control");
@@ -237,12 +240,11 @@ export class Connection {
 
   /** Tries until a control channel stands. Rejects only with what trying again cannot mend. */
   async #meet(): Promise<Channel | undefined> {
-    const joining = this.#options.context.role === "joining";
     while (!this.#stopped) {
       // Before the first meeting only a try that got as far as a channel can have moved the other side on.
-      const wander = joining && (this.#epoch >= 0 || this.#opened);
+      const wander = this.#epoch >= 0 || this.#opened;
       const offset = wander ? (EPOCH_OFFSETS[this.#tries % EPOCH_OFFSETS.length] ?? 0) : 0;
-      const epoch = Math.min(MAX_EPOCH, Math.max(0, this.#epoch + 1 + offset));
+      const epoch = Math.min(MAX_EPOCH, this.#epoch + 1 + offset);
       this.#tries++;
       try {
         const channel = await this.#try(epoch);

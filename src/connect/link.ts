@@ -162,10 +162,10 @@ function greet(context: LinkContext, target: LinkTarget, channel: Channel): Prom
           throw new DcpipeError("PROTOCOL", "a message before READY");
         }
       } catch (error) {
-        reject(error as Error);
+        reject(asDcpipeError(error, "PROTOCOL"));
         return;
       }
-      if (!greeted || !ready) return;
+      if (!ready) return;
       // Later messages wait in the channel until the session listens.
       channel.onmessage = undefined;
       resolve();

@@ -8,6 +8,9 @@ import { basename, dirname, join, resolve, sep } from "node:path";
 import type { FileSink, FileTarget, IncomingFile, SourceFile } from "../apps/endpoints.ts";
 import { DcpipeError } from "../errors.ts";
 
+/** Windows has neither flag. */
+const { O_NONBLOCK: NON_BLOCKING = 0, O_NOFOLLOW: NO_FOLLOW = 0 } = constants as Partial<typeof constants>;
+
 /** Large enough that the thread pool's round trips do not count. */
 const READ_SIZE = 256 * 1024;
 
@@ -16,7 +19,7 @@ export async function openSource(path: string): Promise<SourceFile> {
   let handle: FileHandle;
   try {
     // A FIFO without a writer would hold the open up for ever.
-    handle = await open(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));
+    handle = await open(path, constants.O_RDONLY | NON_BLOCKING);
   } catch (cause) {
     throw new DcpipeError("USAGE", `cannot read ${path}: ${describe(cause)}`, { cause });
   }
@@ -69,8 +72,8 @@ export interface DiskPlace {
 
 /** Where `-o PATH` puts things: in a directory that exists or ends with a slash, else under that name. Throws EXISTS, IO. */
 export async function findPlace(path: string): Promise<DiskPlace> {
-  const info = await stat(path).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === "ENOENT") return undefined;
+  const info = await stat(path).catch((error: unknown) => {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
     throw new DcpipeError("IO", `cannot look at ${path}: ${describe(error)}`, { cause: error });
   });
   if (info?.isDirectory()) {
@@ -165,11 +168,7 @@ async function openPart(part: string): Promise<FileHandle> {
     if (old && !old.isFile())
       throw new DcpipeError("EXISTS", `${part} exists already and is no regular file`);
     if (old) await unlink(part);
-    return await open(
-      part,
-      constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | (constants.O_NOFOLLOW ?? 0),
-      0o600,
-    );
+    return await open(part, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | NO_FOLLOW, 0o600);
   } catch (cause) {
     throw cause instanceof DcpipeError ? cause : writeError(part, cause);
   }

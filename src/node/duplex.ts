@@ -1,13 +1,12 @@
 /** A stream of a session as a Node Duplex. */
 import { Duplex } from "node:stream";
-import type { Reason } from "../wire/frame.ts";
 
 /** The part of a session's Stream that is needed here. */
 export interface ByteStream {
   read(): Promise<Uint8Array | undefined>;
   write(chunk: Uint8Array): Promise<void>;
   end(): Promise<void>;
-  reset(reason?: Reason, text?: string): void;
+  reset(reason: "CLOSED", text?: string): void;
   readonly closed: Promise<void>;
 }
 

@@ -7,14 +7,14 @@ import { asDcpipeError, DcpipeError } from "../errors.ts";
 
 /** Chunks of a Node readable. Reading starts with the first `read`. */
 export function readableSource(readable: Readable): Source {
-  let iterator: AsyncIterator<unknown> | undefined;
+  let iterator: AsyncIterator<string | Uint8Array> | undefined;
   return {
     read: async () => {
-      iterator ??= readable[Symbol.asyncIterator]();
+      iterator ??= readable[Symbol.asyncIterator]() as AsyncIterator<string | Uint8Array>;
       try {
-        const { value, done } = await iterator.next();
-        if (done) return undefined;
-        return typeof value === "string" ? Buffer.from(value) : (value as Uint8Array);
+        const next = await iterator.next();
+        if (next.done) return undefined;
+        return typeof next.value === "string" ? Buffer.from(next.value) : next.value;
       } catch (error) {
         throw asDcpipeError(error, "IO", "reading failed");
       }

@@ -7,6 +7,9 @@ import { constants, type Stats } from "node:fs";
 import { type FileHandle, open, readFile, rename, stat, unlink, writeFile } from "node:fs/promises";
 import { DcpipeError } from "../errors.ts";
 
+/** Windows has no such flag, and no FIFOs. */
+const { O_NONBLOCK: NON_BLOCKING = 0 } = constants as Partial<typeof constants>;
+
 /** FIFOs and files tell nobody when they change, everywhere; looking twenty times a second costs nothing. */
 const POLL_MS = 50;
 /** A token and its line end; a longer file is something else. */
@@ -80,7 +83,7 @@ export async function findOffer(path: string, { signal }: Abortable = {}): Promi
     return text?.trim() === "" ? undefined : text;
   }
   const until = performance.now() + LISTEN_MS * (1 + Math.random());
-  const reader = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  const reader = await open(path, constants.O_RDONLY | NON_BLOCKING);
   try {
     while (performance.now() < until) {
       const text = await drain(reader);
@@ -115,7 +118,7 @@ async function look(path: string): Promise<Stats | undefined> {
 async function peek(path: string, signal: AbortSignal | undefined): Promise<string | undefined> {
   let handle: FileHandle;
   try {
-    handle = await open(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));
+    handle = await open(path, constants.O_RDONLY | NON_BLOCKING);
   } catch (cause) {
     if ((cause as NodeJS.ErrnoException).code === "ENOENT") return undefined;
     throw failure("read", path, cause);
@@ -154,7 +157,7 @@ async function drain(handle: FileHandle): Promise<string> {
 async function writeFifo(path: string, line: string, signal: AbortSignal | undefined): Promise<void> {
   for (;;) {
     try {
-      const handle = await open(path, constants.O_WRONLY | constants.O_NONBLOCK);
+      const handle = await open(path, constants.O_WRONLY | NON_BLOCKING);
       try {
         await handle.write(line);
       } finally {

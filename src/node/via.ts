@@ -13,10 +13,10 @@ export interface Via {
   /** The first line for which `isToken` holds. Rejects with SIGNALLING when the command ends before. */
   readonly offer: Promise<string>;
   /** Hands over the answer; a command that has gone already does not need it. */
-  answer(token: string): void;
+  answer: (token: string) => void;
   /** Ends the command's input; its remaining output goes to our stderr. */
-  release(): void;
-  kill(): void;
+  release: () => void;
+  kill: () => void;
 }
 
 export function runVia(command: string, isToken: (line: string) => boolean): Via {
