@@ -28,7 +28,11 @@ function shield(words: readonly string[]): string[] {
   return [...words.slice(0, end), ...paths].map((word) => (word === "-" ? DASH : word));
 }
 
-const parser = yargs(shield(process.argv.slice(2)))
+const words = shield(process.argv.slice(2));
+// Alone, --help-all would be an option like any other.
+if (words.includes("--help-all")) words.push("--help");
+
+const parser = yargs(words)
   .scriptName("dcpipe")
   .usage("dcpipe: pipes between machines that have no address for each other\n\nUsage: $0 <command>")
   .command(
@@ -85,7 +89,7 @@ const parser = yargs(shield(process.argv.slice(2)))
   .strict()
   .version(version())
   .help()
-  .showHidden("help-all", "show all options")
+  .option("help-all", { type: "boolean", describe: "show all options" })
   .alias("help", "h")
   .wrap(Math.min(80, process.stdout.columns || 80))
   .parserConfiguration({

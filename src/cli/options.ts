@@ -26,74 +26,78 @@ export interface CommonOptions {
   readonly color: boolean;
 }
 
-/** Declares the shared options; what fewer people need shows under --help-all, so that --help fits a screen. `--no-stun` and `--no-color` come as false by yargs' own rule. */
+/**
+ * Declares the shared options; what fewer people need shows under --help-all, so that --help fits a screen. `--no-stun` and
+ * `--no-color` come as false by yargs' own rule.
+ */
 export function commonOptions<T>(yargs: Argv<T>): Argv<T & CommonOptions> {
+  const hidden = !process.argv.includes("--help-all");
   return yargs
     .option("to", { type: "string", describe: "join this PEER (a token)", requiresArg: true })
     .option("code-file", {
-      hidden: true,
+      hidden,
       type: "string",
       describe: "read PEER from a file",
       requiresArg: true,
       normalize: true,
     })
     .option("offer-file", {
-      hidden: true,
+      hidden,
       type: "string",
       describe: "write the offer to a file, or join by it",
       requiresArg: true,
     })
     .option("answer-file", {
-      hidden: true,
+      hidden,
       type: "string",
       describe: "read or write the answer there",
       requiresArg: true,
     })
     .option("via", {
-      hidden: true,
+      hidden,
       type: "string",
       describe: "exchange tokens with a command",
       requiresArg: true,
     })
     .option("stdio-signal", {
-      hidden: true,
+      hidden,
       type: "boolean",
       default: false,
       describe: "exchange tokens on stdin, stdout",
     })
     .option("stun", { type: "string", array: true, nargs: 1, describe: "STUN server; --no-stun for none" })
     .option("turn", {
-      hidden: true,
+      hidden,
       type: "string",
       array: true,
       nargs: 1,
       describe: "TURN server turn:user:pass@host",
     })
     .option("relay", {
-      hidden: true,
+      hidden,
       choices: ["auto", "only", "off"] as const,
       default: "auto" as const,
       describe: "auto, only, off: use of TURN",
     })
     .option("port-range", {
-      hidden: true,
+      hidden,
       type: "string",
       describe: "local UDP ports, A-B",
       requiresArg: true,
     })
-    .option("bind", { hidden: true, type: "string", describe: "local address", requiresArg: true })
+    .option("bind", { hidden, type: "string", describe: "local address", requiresArg: true })
     .option("timeout", {
       type: "number",
       describe: "give up when nobody connects, seconds",
       requiresArg: true,
     })
     .option("reconnect", { type: "number", describe: "retry a lost peer, seconds  [90]", requiresArg: true })
-    .option("limit", { hidden: true, type: "string", describe: "bytes a second, e.g. 2M", requiresArg: true })
-    .option("qr", { hidden: true, type: "boolean", default: false, describe: "draw the token as a QR code" })
+    .option("limit", { hidden, type: "string", describe: "bytes a second, e.g. 2M", requiresArg: true })
+    .option("qr", { hidden, type: "boolean", default: false, describe: "draw the token as a QR code" })
     .option("json", { type: "boolean", default: false, describe: "events as JSON lines on stderr" })
     .option("quiet", { alias: "q", type: "boolean", default: false, describe: "errors only" })
     .option("verbose", { alias: "v", type: "boolean", default: false, describe: "say more" })
-    .option("yes", { hidden: true, type: "boolean", default: false, describe: "never ask" })
+    .option("yes", { hidden, type: "boolean", default: false, describe: "never ask" })
     .option("color", { type: "boolean", default: true, hidden: true }) as unknown as Argv<T & CommonOptions>;
 }
 
