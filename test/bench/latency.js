@@ -26,7 +26,7 @@ export async function measureLatency({ seconds, ping, fill, delivered }) {
   const loaded = await series(ping, seconds);
   const [after, ended] = [await delivered(), performance.now()];
   over = true;
-  await Promise.race([filling, sleep(5000)]);
+  await Promise.race([filling, sleep(5000, undefined, { ref: false })]);
   return { idle, loaded, bulkMiBps: (after - before) / 2 ** 20 / ((ended - begun) / 1000) };
 }
 
