@@ -509,7 +509,7 @@ export class Session implements SessionEvents {
   }
 
   #takeBack(notices: readonly Notice[], segments: readonly { stream: Stream; segment: Segment }[]): void {
-    this.#notices.unshift(...notices);
+    this.#notices = [...notices, ...this.#notices];
     for (const { stream, segment } of segments) stream.takeBack(segment);
   }
 
@@ -561,7 +561,8 @@ export class Session implements SessionEvents {
     try {
       let owes = false;
       for (const frame of decodeFrames(message)) {
-        this.#handle(frame);
+        // After bad news nothing counts but that it arrives.
+        if (!this.#error || frame.type === "ACK" || frame.type === "LOST") this.#handle(frame);
         owes ||= frame.type !== "ACK" && frame.type !== "PING" && frame.type !== "PONG";
       }
       if (owes) this.#owe(lane, message.length);
