@@ -1,3 +1,4 @@
+import { availableParallelism } from "node:os";
 import { defineConfig } from "vitest/config";
 
 export default defineConfig({
@@ -8,5 +9,7 @@ export default defineConfig({
     testTimeout: 60_000,
     hookTimeout: 60_000,
     retry: 0,
+    // The slow ones wait, for a silence to be noticed or a link to come back, and need no processor for that.
+    maxWorkers: Math.max(4, availableParallelism()),
   },
 });

@@ -267,24 +267,6 @@ test("a target that appears meanwhile is not replaced, and the content is kept",
   expect(readFileSync(`${target}.part`, "utf8")).toBe("content");
 });
 
-for (const victim of ["sender", "receiver"] as const) {
-  test(`kill -9 of the ${victim} leaves a .part and never the name`, async () => {
-    const target = join(temporaryDirectory(), "f");
-    const sides = await transfer(
-      [["-", "--reconnect", "0.5"], { stdin: { fd: openSync("/dev/zero", "r") } }],
-      [["-o", target, "--reconnect", "0.5"]],
-    );
-    const survivor = victim === "sender" ? sides.receiver : sides.sender;
-    await survivor.event("progress", ({ bytes = 0 }) => bytes > MIB);
-    sides[victim].kill("SIGKILL");
-    await survivor.event("reconnecting");
-    await fail(survivor, 6);
-    expect(survivor.error).toMatchObject({ code: "PEER_GONE" });
-    expect(existsSync(target)).toBe(false);
-    expect(statSync(`${target}.part`).size).toBeGreaterThan(0);
-  });
-}
-
 test("an interrupted sender leaves a .part and never the name", async () => {
   const target = join(temporaryDirectory(), "f");
   const { sender, receiver } = await transfer(
