@@ -1,7 +1,8 @@
 /** Options that every command shares, and what they mean to the library. */
 import { readFileSync } from "node:fs";
 import type { Argv } from "yargs";
-import { DcpipeError, DEFAULT_STUN, type ConnectOptions } from "../index.ts";
+import { DcpipeError } from "../errors.ts";
+import type { ConnectOptions } from "../index.ts";
 
 export interface CommonOptions {
   readonly to?: string | undefined;
@@ -107,7 +108,7 @@ export function connectOptions(options: CommonOptions): ConnectOptions {
   const stun = options.stun as readonly (string | boolean)[] | boolean | undefined;
   const noStun = stun === false || (Array.isArray(stun) && stun.includes(false));
   return {
-    stun: noStun ? [] : Array.isArray(stun) ? stun.map(String) : DEFAULT_STUN,
+    stun: noStun ? [] : Array.isArray(stun) ? stun.map(String) : undefined,
     turn: options.turn,
     relay: options.relay,
     portRange: parsePortRange(options.portRange),
