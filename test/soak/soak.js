@@ -1,0 +1,220 @@
+/**
+ * npm run soak -- [--transfers 1000] [--kills 200] [--cuts] [--parallel 8]
+ *
+ * What the tests do a few times, done often: transfers in which the sender leaves as soon as it may, sides killed at random
+ * moments, links cut in mid-transfer (--cuts; needs root). Prints a summary; the status is 1 when anything failed.
+ */
+import { createHash, randomBytes, randomInt } from "node:crypto";
+import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { scratch, start } from "../lab/exec.js";
+import { createVeth } from "../lab/veth.js";
+
+const BIN = fileURLToPath(new URL("../../bin/dcpipe.js", import.meta.url));
+const KIB = 1024;
+const MIB = 1024 * KIB;
+/** Sizes at which something changes: a packet, a frame, a read, and their neighbours. */
+const EDGES = [
+  0,
+  1,
+  1099,
+  1100,
+  1101,
+  64 * KIB - 1,
+  64 * KIB,
+  64 * KIB + 1,
+  256 * KIB - 1,
+  256 * KIB,
+  256 * KIB + 1,
+];
+const MAX_SIZE = 8 * MIB;
+/** No single thing takes longer, ms: what does has hung. */
+const PATIENCE = 180_000;
+
+const { values: options } = parseArgs({
+  options: {
+    transfers: { type: "string", default: "1000" },
+    kills: { type: "string", default: "200" },
+    cuts: { type: "boolean", default: false },
+    parallel: { type: "string", default: "8" },
+  },
+});
+
+let directories = 0;
+
+/** A directory of its own for one run; returns it and a way to be rid of it. */
+function directory() {
+  const path = join(scratch(), `run-${++directories}`);
+  mkdirSync(path);
+  return { path, remove: () => rmSync(path, { recursive: true, force: true }) };
+}
+
+/** Starts dcpipe, in a namespace or here. */
+function dcpipe(namespace, [verb, ...args], programOptions) {
+  return start(namespace, [process.execPath, BIN, verb, "--no-stun", "--json", ...args], programOptions);
+}
+
+/** Starts a waiting and, with its offer, a joining side. */
+async function pair(waitingArgs, joiningArgs, { namespaces = [null, null], feeds = [] } = {}) {
+  const waiting = dcpipe(namespaces[0], waitingArgs, { feed: feeds[0] });
+  const { token } = await waiting.event("offer", PATIENCE);
+  return [waiting, dcpipe(namespaces[1], [...joiningArgs, "--to", token], { feed: feeds[1] })];
+}
+
+/** The exit of a program; fails when it hangs. */
+async function end(program) {
+  let timer;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`hangs:\n${program.said}`)), PATIENCE);
+  });
+  try {
+    return await Promise.race([program.exited, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+async function expectStatus(program, status, what) {
+  const exit = await end(program);
+  if (exit.code !== status)
+    throw new Error(`${what}: status ${exit.code ?? exit.signal} in place of ${status}\n${program.said}`);
+}
+
+function sameFiles(one, other) {
+  const digest = (path) => createHash("sha256").update(readFileSync(path)).digest("hex");
+  if (digest(one) !== digest(other))
+    throw new Error(`what arrived differs: ${readFileSync(other).length} bytes`);
+}
+
+/** Runs `body` so many times, some at once, and tells how it went. */
+async function repeat(name, count, parallel, body) {
+  const failures = [];
+  const started = performance.now();
+  let next = 0;
+  let done = 0;
+  const worker = async () => {
+    while (next < count) {
+      const number = ++next;
+      const room = directory();
+      const programs = [];
+      try {
+        await body(room.path, programs, number);
+      } catch (error) {
+        failures.push(`${name} ${number}: ${error.message}`);
+        console.log(failures.at(-1));
+      } finally {
+        await Promise.all(programs.map((program) => program.kill()));
+        room.remove();
+      }
+      if (++done % 100 === 0) console.log(`${name}: ${done} of ${count}, ${failures.length} failed`);
+    }
+  };
+  await Promise.all(Array.from({ length: parallel }, worker));
+  const seconds = ((performance.now() - started) / 1000).toFixed(0);
+  return { summary: `${name}: ${count - failures.length} of ${count} good, ${seconds} s`, failures };
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+
+let bytes = 0;
+
+/** One file, one sender that leaves as soon as it may. */
+async function transfer(room, programs, number) {
+  const size = number % 2 ? EDGES[randomInt(EDGES.length)] : Math.floor(MAX_SIZE * Math.random() ** 3);
+  const source = join(room, "source");
+  const target = join(room, "target");
+  writeFileSync(source, randomBytes(size));
+  const sides = [
+    ["send", source],
+    ["receive", "-o", target],
+  ];
+  if (randomInt(2)) sides.reverse();
+  programs.push(...(await pair(...sides)));
+  for (const program of programs) await expectStatus(program, 0, `${size} bytes`);
+  sameFiles(source, target);
+  bytes += size;
+}
+
+let slowest = 0;
+
+/** One side is killed at a random moment, from its very start on. */
+async function kill(room, programs) {
+  const target = join(room, "target");
+  const common = ["--reconnect", "3", "--timeout", "30"];
+  const sides = [
+    ["send", "-", "--limit", "2M", ...common],
+    ["receive", "-o", target, ...common],
+  ];
+  const feeds = [["cat", "/dev/zero"], undefined];
+  if (randomInt(2)) {
+    sides.reverse();
+    feeds.reverse();
+  }
+  programs.push(...(await pair(...sides, { feeds })));
+  const victim = randomInt(2);
+  const [killed, survivor] = [programs[victim], programs[1 - victim]];
+  const moment = randomInt(3000);
+  await new Promise((resolve) => setTimeout(resolve, moment));
+  process.kill(killed.pid, "SIGKILL");
+  const at = performance.now();
+  await end(killed);
+  const what = `${victim ? "joining" : "waiting"} side killed after ${moment} ms`;
+  const met = await Promise.race([
+    survivor.event("reconnecting", PATIENCE).then(
+      () => true,
+      () => false,
+    ),
+    survivor.exited.then(() => survivor.latest("reconnecting") !== undefined),
+  ]);
+  if (met) slowest = Math.max(slowest, performance.now() - at);
+  else if (survivor.latest("connected")) throw new Error(`${what}: no "reconnecting"\n${survivor.said}`);
+  await expectStatus(survivor, met ? 6 : 3, what);
+  if (existsSync(target)) throw new Error(`${what}: the final name is there`);
+  const left = readdirSync(room).filter((name) => name !== "target.part");
+  if (left.length > 0) throw new Error(`${what}: ${left.join(", ")} is left`);
+}
+
+/** The cable is pulled in mid-transfer. */
+async function cut(room, programs, seconds) {
+  const veth = await createVeth();
+  try {
+    const source = join(room, "source");
+    const target = join(room, "target");
+    writeFileSync(source, randomBytes(40 * MIB));
+    const namespaces = [veth.a, veth.b];
+    programs.push(
+      ...(await pair(["send", source, "--limit", "4M"], ["receive", "-o", target], { namespaces })),
+    );
+    await programs[1].line(
+      (line) => (/"progress".*"bytes":[1-9]\d{6}/.test(line) ? true : undefined),
+      PATIENCE,
+      "a megabyte",
+    );
+    await veth.cut();
+    await new Promise((resolve) => setTimeout(resolve, seconds * 1000));
+    await veth.restore();
+    for (const program of programs) await expectStatus(program, 0, `cut for ${seconds} s`);
+    sameFiles(source, target);
+  } finally {
+    veth.destroy();
+  }
+}
+
+const parallel = Number(options.parallel);
+const results = [await repeat("transfers", Number(options.transfers), parallel, transfer)];
+results.push(await repeat("kills", Number(options.kills), parallel, kill));
+if (options.cuts) {
+  const lengths = [5, 20, 60];
+  const cuts = (room, programs, number) => cut(room, programs, lengths[number - 1]);
+  results.push(await repeat("cuts", lengths.length, lengths.length, cuts));
+}
+
+const failures = results.flatMap((result) => result.failures);
+console.log(`\n${results.map(({ summary }) => summary).join("\n")}`);
+console.log(
+  `${(bytes / MIB).toFixed(0)} MiB arrived; a death was noticed within ${(slowest / 1000).toFixed(1)} s`,
+);
+if (failures.length > 0) console.log(`\n${failures.join("\n\n")}`);
+process.exitCode = failures.length > 0 ? 1 : 0;
