@@ -15,6 +15,8 @@ const HOLD_MS = 4000;
 const MAX_HOLD_MS = 60_000;
 /** Below this, in bytes a round trip, a lane is held back by losses and not by its window of 0.64 MiB. */
 const LOSS_LIMITED = 350 * 1024;
+/** A lane of 25 MiB/s, in bytes a millisecond, is held back by the processor: another one would share it. */
+const FAST = (25 * 1024 * 1024) / 1000;
 /** A new number of lanes is judged after this many milliseconds, and at least this many round trips (slow start). */
 const SETTLE_MS = 700;
 const SETTLE_ROUND_TRIPS = 8;
@@ -83,6 +85,7 @@ export class Governor {
     // A queue on the path means that the link is full; without one, windows or losses are the limit, and lanes help.
     const queued = now.rtt > now.minRtt * 1.05 + 3;
     if (queued || now.lanes >= MAX_BULK_LANES || (now.time < this.#holdUntil && !collapsed)) return;
+    if (rate / now.lanes > FAST) return;
     this.#last = { lanes: now.lanes, rate };
     // Too many windows at once overflow the path's queue, and what follows is a crawl of many seconds.
     const lossy = (rate / now.lanes) * now.minRtt < LOSS_LIMITED;

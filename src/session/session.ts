@@ -55,6 +55,7 @@ const TICK_MS = 250;
 export const HEARTBEAT_MS = 2500;
 export const DEAD_MS = 10_000;
 const WARM_UP_PINGS = 4;
+const UNSURE_MS = 30;
 /** At four a second under load: one and a half seconds. */
 const RTT_SAMPLES = 6;
 /** Slow start from ten packets to a full window takes six or seven round trips; three full windows overflow many a queue. */
@@ -809,8 +810,10 @@ export class Session implements SessionEvents {
   /** Asks for bulk lanes when a stream first has more than a little to send. */
   #consider(): void {
     if (this.#governor || this.#rtt === 0) return;
+    // A process that has just started answers late: whether a path is short, only a few questions tell.
+    if (this.#minRtt < UNSURE_MS && this.#samples.length < WARM_UP_PINGS) return;
     if (!this.#order.some((stream) => stream.pending > BULK)) return;
-    this.#governor = new Governor(this.#rtt);
+    this.#governor = new Governor(this.#minRtt);
     this.#want(this.#governor.target);
   }
 
