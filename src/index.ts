@@ -56,7 +56,13 @@ export type {
 export { createDigest } from "./node/digest.ts";
 export { checkSource, diskTarget, findPlace, openSource, type DiskPlace } from "./node/disk.ts";
 export { toDuplex } from "./node/duplex.ts";
-export { findOffer, readTokenFile, removeTokenFile, writeTokenFile } from "./node/tokenfile.ts";
+export {
+  findOffer,
+  offerTokenFile,
+  readTokenFile,
+  removeTokenFile,
+  writeTokenFile,
+} from "./node/tokenfile.ts";
 export { runVia, type Via } from "./node/via.ts";
 export { preload } from "./node/rtc.ts";
 export { readableSource, stdinSource, stdoutSink, writableSink } from "./node/stdio.ts";

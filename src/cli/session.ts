@@ -13,6 +13,7 @@ import {
   findOffer,
   listen,
   looksLikeToken,
+  offerTokenFile,
   readTokenFile,
   removeTokenFile,
   runVia,
@@ -197,13 +198,24 @@ async function wait(
   });
   // The first line on stdin is signalling, though nobody needs it any more: payload begins behind it.
   const shared = options.stdioSignal && command.stdinIsPayload;
+  const rival = giveOffer(offer, options, over.signal);
   const answers = takeAnswers(waiting, command, ui, shared ? signal : over.signal);
   answers.catch(() => undefined);
   try {
-    // The means of signalling may fail; that it ends without an answer is no failure.
-    const session = await Promise.race([waiting.session, answers.then(() => waiting.session)]);
+    // The means of signalling may fail; that they end without an answer is no failure.
+    const met = await Promise.race([
+      waiting.session,
+      answers.then(() => waiting.session),
+      rival.then((text) => text ?? waiting.session),
+    ]);
+    if (typeof met === "string") {
+      waiting.close();
+      over.abort();
+      await answers.catch(() => undefined);
+      return await join({ text: met }, network, command, ui, signal);
+    }
     if (shared) await answers;
-    return { session, role: "waiting" };
+    return { session: met, role: "waiting" };
   } catch (error) {
     waiting.close();
     throw error;
@@ -214,9 +226,17 @@ async function wait(
   }
 }
 
+/** Offers in the --offer-file. Resolves with the other side's offer when that is to be joined, undefined otherwise. */
+async function giveOffer(
+  offer: string,
+  { offerFile }: CommonOptions,
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  return offerFile === undefined ? undefined : offerTokenFile(offerFile, offer, looksLikeToken, { signal });
+}
+
 async function takeAnswers(waiting: Waiting, command: Command, ui: Ui, signal: AbortSignal): Promise<void> {
   const { options } = command;
-  if (options.offerFile !== undefined) await writeTokenFile(options.offerFile, waiting.offer, { signal });
   if (options.answerFile !== undefined) {
     await ui.wait("Waiting for the other side");
     await readTokenFile(options.answerFile, (text) => takeAnswer(waiting, text, ui), { signal });

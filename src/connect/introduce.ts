@@ -66,7 +66,7 @@ export interface Joining {
 const DEFAULT_TIMEOUT_JOINING = 60;
 const DEFAULT_RECONNECT = 90;
 /** The probe leaves the rest of GATHER_MS to gathering itself. */
-const PROBE_MS = GATHER_MS * 0.7;
+const PROBE_MS = GATHER_MS * 0.6;
 
 /** Waits for another machine: resolves when the offer token is ready. Throws USAGE, NO_WEBRTC. */
 export async function listen(platform: Platform, options: ConnectOptions = {}): Promise<Waiting> {

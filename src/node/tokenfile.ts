@@ -3,7 +3,7 @@
  * reads it. Nothing here blocks in the thread pool: a process must be able to leave at any time.
  */
 import { randomBytes } from "node:crypto";
-import { constants, type Stats } from "node:fs";
+import { closeSync, constants, openSync, readSync, type Stats, writeSync } from "node:fs";
 import { type FileHandle, open, readFile, rename, stat, unlink, writeFile } from "node:fs/promises";
 import { DcpipeError } from "../errors.ts";
 
@@ -41,6 +41,28 @@ export async function writeTokenFile(path: string, token: string, { signal }: Ab
     }
   } catch (cause) {
     throw cause instanceof DcpipeError ? cause : failure("write", path, cause);
+  }
+}
+
+/**
+ * Offers `token` in a file or FIFO until the signal ends that, or a FIFO's reader has it. Two sides that are given the same
+ * file and started at the same moment both come here: then one of them gets the other's text, once `accept` takes it, and
+ * the other gets nothing. Rejects with SIGNALLING or ABORTED.
+ */
+export async function offerTokenFile(
+  path: string,
+  token: string,
+  accept: (text: string) => boolean,
+  { signal }: Abortable = {},
+): Promise<string | undefined> {
+  if ((await look(path).catch(() => undefined))?.isFIFO())
+    return offerFifo(path, `${token}\n`, accept, signal);
+  await writeTokenFile(path, token, { signal });
+  for (;;) {
+    // The last one to write stays; whom it replaced sees that here.
+    await pause(POLL_MS, signal);
+    const text = await peek(path, signal);
+    if (text?.endsWith("\n") && text.trim() !== token && accept(text)) return text;
   }
 }
 
@@ -155,20 +177,60 @@ async function drain(handle: FileHandle): Promise<string> {
 }
 
 async function writeFifo(path: string, line: string, signal: AbortSignal | undefined): Promise<void> {
+  while (!tryFifo(path, line)) await pause(POLL_MS, signal);
+}
+
+/** Speaks when somebody listens, and listens for a random while when nobody does. */
+async function offerFifo(
+  path: string,
+  line: string,
+  accept: (text: string) => boolean,
+  signal: AbortSignal | undefined,
+): Promise<string | undefined> {
   for (;;) {
     try {
-      const handle = await open(path, constants.O_WRONLY | NON_BLOCKING);
+      if (tryFifo(path, line)) return undefined;
+      const reader = openSync(path, constants.O_RDONLY | NON_BLOCKING);
+      let text: string;
       try {
-        await handle.write(line);
+        await pause(POLL_MS * (1 + Math.random()), signal);
       } finally {
-        await handle.close();
+        // At one go: what is written in between would be lost.
+        text = drainSync(reader);
+        closeSync(reader);
       }
-      return;
-    } catch (error) {
-      // ENXIO: nobody reads yet.
-      if ((error as NodeJS.ErrnoException).code !== "ENXIO") throw error;
+      if (accept(text)) return text;
+    } catch (cause) {
+      throw cause instanceof DcpipeError ? cause : failure("write", path, cause);
     }
-    await pause(POLL_MS, signal);
+    await pause(Math.random() * POLL_MS, signal);
+  }
+}
+
+/** Writes at one go into a FIFO that somebody reads; false when nobody does. */
+function tryFifo(path: string, line: string): boolean {
+  let writer: number | undefined;
+  try {
+    writer = openSync(path, constants.O_WRONLY | NON_BLOCKING);
+    writeSync(writer, line);
+    return true;
+  } catch (error) {
+    // Nobody reads yet; or not any more.
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === "ENXIO" || code === "EPIPE") return false;
+    throw error;
+  } finally {
+    if (writer !== undefined) closeSync(writer);
+  }
+}
+
+function drainSync(reader: number): string {
+  const buffer = Buffer.alloc(MAX_BYTES);
+  try {
+    return buffer.toString("utf8", 0, readSync(reader, buffer));
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "EAGAIN") return "";
+    throw error;
   }
 }
 
