@@ -47,11 +47,10 @@ const ROOMS: Readonly<Record<string, Room>> = {
     packages: [],
   },
   cli: {
-    imports: ["errors", "index", "server"],
+    imports: ["errors", "index"],
     node: true,
     packages: ["yargs", "chalk", "ora", "qrcode-terminal"],
   },
-  server: { imports: ["errors", "wire"], node: true, packages: [] },
 };
 
 interface Import {
