@@ -15,7 +15,7 @@
  * Mixing bulk and control on one association starves control for seconds, hence two kinds of lane. What a dead lane had not
  * delivered goes out again on another one, exactly (lane.ts). The session knows nothing of how lanes are made.
  */
-import { DcpipeError, type ErrorCode } from "../errors.ts";
+import { DcpipeError } from "../errors.ts";
 import type { Channel } from "../transport/channel.ts";
 import {
   DATA_OVERHEAD,
@@ -35,6 +35,8 @@ import { Governor } from "./governor.ts";
 import { INITIAL_WINDOW, MAX_WINDOW } from "./inbound.ts";
 import { Lane, type Notice } from "./lane.ts";
 import type { Piece, Segment } from "./outbound.ts";
+import { DEAD_MS, HEARTBEAT_MS, Pulse, TICK_MS } from "./pulse.ts";
+import { remoteError } from "./reasons.ts";
 import { Stream, type StreamOwner } from "./stream.ts";
 
 /** Streams the other side may have open at once: a busy port forward needs hundreds; each may hold a window of memory. */
@@ -50,14 +52,6 @@ const ACK_DELAY_MS = 10;
 const ACK_BYTES = 256 * 1024;
 /** Type and two numbers. */
 const ACK_SIZE = 1 + 8 + 8;
-const TICK_MS = 250;
-/** A question every 2.5 s, and silence of 10 s is death: sooner than the 13 s after which SCTP gives up. */
-export const HEARTBEAT_MS = 2500;
-export const DEAD_MS = 10_000;
-const WARM_UP_PINGS = 4;
-const UNSURE_MS = 30;
-/** At four a second under load: one and a half seconds. */
-const RTT_SAMPLES = 6;
 /** Slow start from ten packets to a full window takes six or seven round trips; three full windows overflow many a queue. */
 const WARM_UP_ROUND_TRIPS = 4;
 /** A lane that makes no progress for this long while others live is dead: SCTP's retransmissions end near 13 s. */
@@ -138,15 +132,10 @@ export class Session implements SessionEvents {
   #ackTimer: ReturnType<typeof setTimeout> | undefined;
 
   readonly #ticker: ReturnType<typeof setInterval>;
-  #tickTime = performance.now();
-  #silence = 0;
-  #pings = new Map<number, number>();
-  #pingId = 0;
-  #pingTime = 0;
-  #rtt = 0;
-  /** The last answers to PING, newest last: their median is the path as it is, whatever chance loses; the least the empty path. */
-  #samples: number[] = [];
-  #minRtt = Infinity;
+  readonly #pulse = new Pulse((id) => {
+    this.#fleeting.push(encodeFrame({ type: "PING", id }));
+    this.#wake();
+  });
   #governor: Governor | undefined;
   #wanted = 0;
   #limited = false;
@@ -185,7 +174,7 @@ export class Session implements SessionEvents {
         this.#grown += grant;
         return grant;
       },
-      rtt: () => this.#rtt,
+      rtt: () => this.#pulse.rtt,
       gone: (stream) => {
         this.#forget(stream);
       },
@@ -197,7 +186,7 @@ export class Session implements SessionEvents {
 
   /** Smoothed round-trip time in milliseconds, 0 while unknown. */
   get rtt(): number {
-    return this.#rtt;
+    return this.#pulse.rtt;
   }
 
   get state(): State | "down" {
@@ -215,7 +204,7 @@ export class Session implements SessionEvents {
       id: lane.id,
       bulk: lane.bulk,
       flight: lane.flight,
-      allowance: Math.round(lane.allowance(this.#pathRtt)),
+      allowance: Math.round(lane.allowance(this.#pulse.leastRtt)),
       delivered: lane.delivered,
     }));
   }
@@ -286,7 +275,7 @@ export class Session implements SessionEvents {
     if (lane.bulk && this.#bulk().length === 0) this.#bulkSince = performance.now();
     this.#lanes.set(id, lane);
     this.#seenLanes.add(id);
-    this.#silence = 0;
+    this.#pulse.heard();
     if (!lane.bulk && (!this.#control || this.#control.bulk)) this.#control = lane;
     this.#control ??= lane;
     channel.onmessage = (message) => {
@@ -304,7 +293,7 @@ export class Session implements SessionEvents {
     }
     if (lane === this.#control) {
       for (const entry of this.#dead.values()) this.#tellLost(entry);
-      this.#ping();
+      this.#pulse.renew();
     }
     this.#wake();
   }
@@ -395,7 +384,7 @@ export class Session implements SessionEvents {
     if (!this.#unsettledNotices()) this.#takeNotices(this.#notices, writer, notices);
     if (writer.length > 0 || this.#acksOverdue()) this.#writeAcks(writer);
     const alone = !hasBulk || !this.#bulkWarm();
-    const flight = alone ? lane.modestAllowance(this.#pathRtt) : CONTROL_FLIGHT;
+    const flight = alone ? lane.modestAllowance(this.#pulse.leastRtt) : CONTROL_FLIGHT;
     if (lane.flight < flight) {
       for (const stream of this.#turns()) {
         const free = MAX_CONTROL_MESSAGE - writer.length - DATA_OVERHEAD;
@@ -418,14 +407,9 @@ export class Session implements SessionEvents {
     return false;
   }
 
-  /** Round-trip time of the path without our own queue in it. */
-  get #pathRtt(): number {
-    return this.#minRtt === Infinity ? 0 : this.#minRtt;
-  }
-
   /** Bulk lanes start slowly; until the first has had some round trips the control lane, which is ahead, carries data too. */
   #bulkWarm(): boolean {
-    return performance.now() - this.#bulkSince > WARM_UP_ROUND_TRIPS * this.#rtt;
+    return performance.now() - this.#bulkSince > WARM_UP_ROUND_TRIPS * this.#pulse.rtt;
   }
 
   /** Moves frames from a queue into the message while they fit one packet. */
@@ -471,8 +455,8 @@ export class Session implements SessionEvents {
     let best: Lane | undefined;
     let bestShare = Infinity;
     for (const lane of lanes) {
-      if (lane.draining || lane.channel.closed || !lane.room(this.#pathRtt)) continue;
-      const share = lane.flight / lane.allowance(this.#pathRtt);
+      if (lane.draining || lane.channel.closed || !lane.room(this.#pulse.leastRtt)) continue;
+      const share = lane.flight / lane.allowance(this.#pulse.leastRtt);
       if (share < bestShare) [best, bestShare] = [lane, share];
     }
     return best;
@@ -557,7 +541,7 @@ export class Session implements SessionEvents {
 
   #receive(lane: Lane, message: Uint8Array): void {
     if (this.#lanes.get(lane.id) !== lane) return;
-    this.#silence = 0;
+    this.#pulse.heard();
     lane.received++;
     try {
       let owes = false;
@@ -611,7 +595,8 @@ export class Session implements SessionEvents {
         this.#wake();
         break;
       case "PONG":
-        this.#pong(frame.id);
+        if (this.#pulse.pong(frame.id)) this.onrtt?.();
+        this.#wake();
         break;
       case "GOAWAY":
         this.#goneAway(frame.reason, frame.text);
@@ -676,7 +661,7 @@ export class Session implements SessionEvents {
       return;
     }
     const before = lane.delivered;
-    if (!lane.confirm(count, this.#rtt))
+    if (!lane.confirm(count, this.#pulse.rtt))
       throw new DcpipeError("PROTOCOL", "an acknowledgement for what was not sent");
     this.#delivered += lane.delivered - before;
     this.#wake();
@@ -705,7 +690,6 @@ export class Session implements SessionEvents {
       this.#tellLost(entry);
     }
     if (this.#lanes.size === 0) {
-      this.#pings.clear();
       this.#fleeting = [];
       // Nothing is owed to us any more: the other side has hung up after both said good-bye.
       if (this.#goawaySent || this.#error) {
@@ -764,56 +748,27 @@ export class Session implements SessionEvents {
   // ---- time ---------------------------------------------------------------------------------------------------------
 
   #tick(): void {
-    const now = performance.now();
-    // A process that was stopped has heard nothing because it did not listen: late ticks count as one.
-    const elapsed = Math.min(now - this.#tickTime, 2 * TICK_MS);
-    this.#tickTime = now;
-    if (this.#lanes.size === 0) return;
-    this.#silence += elapsed;
-    if (this.#silence >= DEAD_MS) {
-      for (const lane of [...this.#lanes.values()]) this.#lose(lane, `nothing heard for ${DEAD_MS / 1000} s`);
+    if (this.#lanes.size === 0) {
+      this.#pulse.pause();
       return;
     }
+    this.#pulse.tick(this.#limited);
+    const now = performance.now();
+    const { silence } = this.#pulse;
     for (const lane of [...this.#lanes.values()]) {
       const stuck = lane.flight > 0 && now - lane.progress > LANE_DEAD_MS;
-      if (stuck && this.#lanes.size > 1 && this.#silence < HEARTBEAT_MS)
+      if (silence >= DEAD_MS) this.#lose(lane, `nothing heard for ${DEAD_MS / 1000} s`);
+      else if (stuck && this.#lanes.size > 1 && silence < HEARTBEAT_MS)
         this.#lose(lane, "the channel stalled");
     }
-    if (now - this.#pingTime >= (this.#limited ? TICK_MS : HEARTBEAT_MS)) this.#ping();
-    this.#govern(now);
-  }
-
-  #ping(): void {
-    this.#pingTime = performance.now();
-    const id = this.#pingId++;
-    if (this.#pings.size < 64) this.#pings.set(id, this.#pingTime);
-    this.#fleeting.push(encodeFrame({ type: "PING", id }));
-    this.#wake();
-  }
-
-  #pong(id: number): void {
-    const sent = this.#pings.get(id);
-    if (id >= this.#pingId) throw new DcpipeError("PROTOCOL", "an answer to a question that was not asked");
-    if (sent === undefined) return;
-    this.#pings.delete(id);
-    const sample = performance.now() - sent;
-    this.#minRtt = Math.min(this.#minRtt, sample);
-    this.#samples = [...this.#samples.slice(1 - RTT_SAMPLES), sample];
-    const first = this.#rtt === 0;
-    this.#rtt = first ? sample : this.#rtt * 0.75 + sample * 0.25;
-    if (first) this.onrtt?.();
-    // The first answers come from a process that has just started: a few more tell better.
-    if (id < WARM_UP_PINGS) this.#ping();
-    this.#wake();
+    if (this.#lanes.size > 0) this.#govern(now);
   }
 
   /** Asks for bulk lanes when a stream first has more than a little to send. */
   #consider(): void {
-    if (this.#governor || this.#rtt === 0) return;
-    // A process that has just started answers late: whether a path is short, only a few questions tell.
-    if (this.#minRtt < UNSURE_MS && this.#samples.length < WARM_UP_PINGS) return;
+    if (this.#governor || !this.#pulse.sure) return;
     if (!this.#order.some((stream) => stream.pending > BULK)) return;
-    this.#governor = new Governor(this.#minRtt);
+    this.#governor = new Governor(this.#pulse.leastRtt);
     this.#want(this.#governor.target);
   }
 
@@ -826,14 +781,15 @@ export class Session implements SessionEvents {
       delivered: this.#delivered,
       lanes: bulk.filter((lane) => !lane.draining).length,
       limited: this.#limited,
-      rtt: median(this.#samples),
-      minRtt: this.#minRtt,
+      rtt: this.#pulse.recentRtt,
+      minRtt: this.#pulse.leastRtt,
     });
     this.#want(target);
     // The weakest go: an association that losses have slowed down takes minutes to recover, a young one is fast.
     bulk.sort(
       (x, y) =>
-        Number(x.draining) - Number(y.draining) || y.allowance(this.#pathRtt) - x.allowance(this.#pathRtt),
+        Number(x.draining) - Number(y.draining) ||
+        y.allowance(this.#pulse.leastRtt) - x.allowance(this.#pulse.leastRtt),
     );
     for (const [i, lane] of bulk.entries()) {
       lane.draining = i >= Math.max(target, 1);
@@ -901,32 +857,6 @@ export class Session implements SessionEvents {
   }
 }
 
-function median(values: readonly number[]): number {
-  return [...values].sort((a, b) => a - b)[values.length >> 1] ?? 0;
-}
-
 function view({ buffer, start, end }: Piece): Uint8Array {
   return buffer.bytes.subarray(start, end);
 }
-
-/** What a reason from the other side means on this one. */
-function remoteError(reason: Reason, text: string): DcpipeError {
-  const said = text === "" ? "" : `: ${text}`;
-  const [code, message]: [ErrorCode, string] = REMOTE[reason];
-  return new DcpipeError(code, `${message}${said}`);
-}
-
-const REMOTE: Readonly<Record<Reason, [ErrorCode, string]>> = {
-  CLOSED: ["INCOMPLETE", "the other side closed the stream before its end"],
-  REFUSED: ["REFUSED", "the other side refused"],
-  INTERRUPTED: ["INTERRUPTED", "the other side was interrupted"],
-  PROTOCOL: ["PROTOCOL", "the other side reports a broken protocol"],
-  LIMIT: ["LIMIT", "the other side reached a limit"],
-  IO: ["INCOMPLETE", "the other side failed to read or write"],
-  NO_SPACE: ["INCOMPLETE", "the other side's disk is full"],
-  EXISTS: ["REFUSED", "the other side has it already"],
-  CHECKSUM: ["CHECKSUM", "the other side received something else than was sent"],
-  PIPE_CLOSED: ["INCOMPLETE", "the other side stopped reading"],
-  INCOMPLETE: ["INCOMPLETE", "the other side gave up"],
-  ABORTED: ["INCOMPLETE", "the other side gave up"],
-};

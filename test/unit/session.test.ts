@@ -3,7 +3,8 @@ import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { DcpipeError, type ErrorCode } from "../../src/errors.ts";
 import { INITIAL_WINDOW, MAX_WINDOW } from "../../src/session/inbound.ts";
 import { WRITE_BUFFER } from "../../src/session/outbound.ts";
-import { DEAD_MS, HEARTBEAT_MS, MAX_STREAMS } from "../../src/session/session.ts";
+import { DEAD_MS, HEARTBEAT_MS } from "../../src/session/pulse.ts";
+import { MAX_STREAMS } from "../../src/session/session.ts";
 import type { Stream } from "../../src/session/stream.ts";
 import {
   decodeFrames,
@@ -662,7 +663,7 @@ describe("bulk lanes", () => {
     // The waiting side has had much to send, so it has an opinion of its own.
     const [yours, ours] = await open(pair, "waiting");
     for (const stream of [theirs, ours]) drain(stream);
-    void yours.write(new Uint8Array(200_000)).catch(() => undefined);
+    void yours.write(new Uint8Array(3_000_000)).catch(() => undefined);
     await run(() => pair.waiting.lanes.wanted > 0, 1000, "a wish for lanes");
     const { wanted } = pair.waiting.lanes;
     const lanes = Array.from({ length: wanted + 4 }, (_, i) => addBulk(pair, 2 * i + 1));
