@@ -203,10 +203,10 @@ async function wait(
   answers.catch(() => undefined);
   try {
     // The means of signalling may fail; that they end without an answer is no failure.
-    const met = await Promise.race([
+    const met: string | Session = await Promise.race<string | Session>([
       waiting.session,
       answers.then(() => waiting.session),
-      rival.then((text) => text ?? waiting.session),
+      rival.then(async (text): Promise<string | Session> => text ?? (await waiting.session)),
     ]);
     if (typeof met === "string") {
       waiting.close();
