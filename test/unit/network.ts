@@ -112,6 +112,26 @@ export class Direction {
   }
 }
 
+/** One end of a lane: closing it is news that travels, and is lost where messages are lost. */
+class LaneEnd extends MemoryChannel {
+  readonly #direction: Direction;
+
+  constructor(direction: Direction) {
+    super(direction);
+    this.#direction = direction;
+  }
+
+  override close(): void {
+    if (this.closed) return;
+    this.closed = true;
+    this.#direction.schedule(() => {
+      if (this.other.closed) return;
+      this.other.closed = true;
+      this.other.onclose?.();
+    });
+  }
+}
+
 export class MemoryLane {
   readonly id: number;
   readonly kind: "control" | "bulk";
@@ -124,8 +144,8 @@ export class MemoryLane {
     this.kind = kind;
     this.directions = { waiting: new Direction(delay), joining: new Direction(delay) };
     const ends = {
-      waiting: new MemoryChannel(this.directions.waiting),
-      joining: new MemoryChannel(this.directions.joining),
+      waiting: new LaneEnd(this.directions.waiting),
+      joining: new LaneEnd(this.directions.joining),
     };
     ends.waiting.other = ends.joining;
     ends.joining.other = ends.waiting;

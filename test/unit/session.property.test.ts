@@ -21,15 +21,17 @@ import {
   type Side,
 } from "./network.ts";
 
+const KINDS = ["cut", "silent", "apart", "left", "late", "absent"] as const;
+
 /** How a lane dies. */
 interface Fault {
   /** After so many messages, both ways together. */
   readonly after: number;
   /**
    * cut: both sides are told. silent: nobody is, and the heartbeat must find out. apart: each side is told in its own time.
-   * left: one side is told, the other not. absent: one side never attaches it.
+   * left: one side is told, the other not. late: the other side attaches it after that. absent: it never does.
    */
-  readonly kind: "cut" | "silent" | "apart" | "left" | "absent";
+  readonly kind: (typeof KINDS)[number];
   readonly side: Side;
 }
 
@@ -79,13 +81,7 @@ const plan: fc.Arbitrary<Plan> = fc.record({
   faults: fc.array(
     fc.record({
       after: fc.oneof(fc.integer({ min: 1, max: 12 }), fc.integer({ min: 1, max: 300 })),
-      kind: fc.constantFrom(
-        "cut" as const,
-        "silent" as const,
-        "apart" as const,
-        "left" as const,
-        "absent" as const,
-      ),
+      kind: fc.constantFrom(...KINDS),
       side,
     }),
     { maxLength: 12, size: "max" },
@@ -203,7 +199,7 @@ class World {
       setTimeout(
         () => {
           this.#connecting = false;
-          if (SIDES.some((each) => this.sessions[each].state === "down")) this.#connect("control", 300);
+          if (SIDES.some((each) => this.sessions[each].state === "down")) this.#connect("control", 1000);
         },
         patience + this.plan.gap * this.chance(),
       );
@@ -211,11 +207,14 @@ class World {
     const bulk = [...this.lanes].filter((lane) => lane.kind === "bulk" && !lane.closed).length;
     if (!over && bulk + this.#adding < this.plan.bulk) {
       this.#adding++;
-      setTimeout(() => {
-        this.#adding--;
-        this.#connect("bulk", 100);
-        this.#maintain();
-      }, 200 * this.chance());
+      setTimeout(
+        () => {
+          this.#adding--;
+          this.#connect("bulk", 1000);
+          this.#maintain();
+        },
+        200 * this.chance() ** 2,
+      );
     }
   }
 
@@ -224,21 +223,25 @@ class World {
     const lane = new MemoryLane(this.#nextId++, kind, () => this.plan.delay * this.chance());
     this.lanes.add(lane);
     let count = 0;
+    const oneSided = fault?.kind === "absent" || fault?.kind === "late";
     for (const each of SIDES) {
       lane.directions[each].onmessage = () => {
         count++;
-        if (fault && count === fault.after && !this.peace) this.#strike(lane, fault);
+        if (fault && !oneSided && count === fault.after && !this.peace) this.#strike(lane, fault);
       };
-      if (fault?.kind === "absent" && fault.side === each) {
+      let attachMs = spreadMs * this.chance() ** 2;
+      if (oneSided && fault.side === each) {
         // The other side finds out some time.
+        const noticeMs = (fault.kind === "late" ? 30 : 4000) * this.chance();
         setTimeout(() => {
           lane.notice(otherSide(each));
-        }, 4000 * this.chance());
-        continue;
+        }, noticeMs);
+        if (fault.kind === "absent") continue;
+        attachMs = noticeMs + 3 * this.plan.delay * this.chance();
       }
       setTimeout(() => {
         lane.attach(this.sessions[each], each);
-      }, spreadMs * this.chance());
+      }, attachMs);
     }
   }
 
