@@ -16,6 +16,8 @@ const POLL_MS = 50;
 const MAX_BYTES = 8192;
 /** A writer that does not rename may be caught half-way: what is no whole line is looked at again for so long. */
 const SETTLE_MS = 1000;
+/** An offer in a FIFO is given again, to whoever reads then, until it is taken up. */
+const OFFER_AGAIN_MS = 500;
 /** Two processes that are given the same FIFO listen for a random time before one of them speaks. */
 const LISTEN_MS = 300;
 
@@ -105,17 +107,17 @@ export async function findOffer(path: string, { signal }: Abortable = {}): Promi
     return text?.trim() === "" ? undefined : text;
   }
   const until = performance.now() + LISTEN_MS * (1 + Math.random());
-  const reader = await open(path, constants.O_RDONLY | NON_BLOCKING);
+  const reader = openSync(path, constants.O_RDONLY | NON_BLOCKING);
+  let text = "";
   try {
-    while (performance.now() < until) {
-      const text = await drain(reader);
-      if (text !== "") return text;
+    while (text === "" && performance.now() < until) {
       await pause(POLL_MS, signal);
+      text = drainSync(reader);
     }
-    return undefined;
   } finally {
-    await reader.close();
+    closeSync(reader);
   }
+  return text === "" ? undefined : text;
 }
 
 /** Removes an offer that nobody needs any more, if it is still ours. Never rejects. */
@@ -187,9 +189,15 @@ async function offerFifo(
   accept: (text: string) => boolean,
   signal: AbortSignal | undefined,
 ): Promise<string | undefined> {
+  let given = false;
   for (;;) {
     try {
-      if (tryFifo(path, line)) return undefined;
+      given = tryFifo(path, line) || given;
+      if (given) {
+        // A reader that went away at that moment has not got it; whoever comes next will.
+        await pause(OFFER_AGAIN_MS, signal);
+        continue;
+      }
       const reader = openSync(path, constants.O_RDONLY | NON_BLOCKING);
       let text: string;
       try {
