@@ -2,7 +2,7 @@
  * Reads every import in src/ and compares it with the table of rooms below, which docs/architecture.md shows to people. A
  * new import across rooms is a decision: it needs a changed row here and there.
  */
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { builtinModules } from "node:module";
 import { dirname, join, relative, resolve } from "node:path";
 import ts from "typescript";
@@ -204,55 +204,54 @@ describe("rooms", () => {
 
 const DOC = join(ROOT, "docs/architecture.md");
 
-if (existsSync(DOC))
-  describe("docs/architecture.md", () => {
-    /** Rows of the table whose heading starts with "room": the room, and the rooms it may import. */
-    function rows(text: string): Map<string, Set<string>> {
-      const cells = (line: string): string[] =>
-        line
-          .replace(/^\s*\||\|\s*$/g, "")
-          .split("|")
-          .map((cell) => cell.trim());
-      const lines = text.split("\n");
-      const head = lines.findIndex(
-        (line) => line.trim().startsWith("|") && /^room\b/i.test(cells(line)[0] ?? ""),
-      );
-      expect(head, "a table whose first column is headed 'room'").toBeGreaterThanOrEqual(0);
-      const column = cells(lines[head] ?? "").findIndex((cell) => /import/i.test(cell));
-      expect(column, "a column headed 'may import'").toBeGreaterThan(0);
-      const found = new Map<string, Set<string>>();
-      for (const line of lines.slice(head + 2)) {
-        if (!line.trim().startsWith("|")) break;
-        const row = cells(line);
-        for (const name of names(row[0] ?? "")) found.set(name, allowed(row[column] ?? ""));
-      }
-      return found;
+describe("docs/architecture.md", () => {
+  /** Rows of the table whose heading starts with "room": the room, and the rooms it may import. */
+  function rows(text: string): Map<string, Set<string>> {
+    const cells = (line: string): string[] =>
+      line
+        .replace(/^\s*\||\|\s*$/g, "")
+        .split("|")
+        .map((cell) => cell.trim());
+    const lines = text.split("\n");
+    const head = lines.findIndex(
+      (line) => line.trim().startsWith("|") && /^room\b/i.test(cells(line)[0] ?? ""),
+    );
+    expect(head, "a table whose first column is headed 'room'").toBeGreaterThanOrEqual(0);
+    const column = cells(lines[head] ?? "").findIndex((cell) => /import/i.test(cell));
+    expect(column, "a column headed 'may import'").toBeGreaterThan(0);
+    const found = new Map<string, Set<string>>();
+    for (const line of lines.slice(head + 2)) {
+      if (!line.trim().startsWith("|")) break;
+      const row = cells(line);
+      for (const name of names(row[0] ?? "")) found.set(name, allowed(row[column] ?? ""));
     }
+    return found;
+  }
 
-    function names(cell: string): string[] {
-      const words = cell.match(/[A-Za-z][\w./-]*/g) ?? [];
-      const bare = words.map((word) => word.replace(/^src\//, "").replace(/[/.]+$|\.ts$/g, ""));
-      return bare.map((word) => word.split("/")[0] ?? "").filter((word) => word in ROOMS);
-    }
+  function names(cell: string): string[] {
+    const words = cell.match(/[A-Za-z][\w./-]*/g) ?? [];
+    const bare = words.map((word) => word.replace(/^src\//, "").replace(/[/.]+$|\.ts$/g, ""));
+    return bare.map((word) => word.split("/")[0] ?? "").filter((word) => word in ROOMS);
+  }
 
-    function allowed(cell: string): Set<string> {
-      const but = /\b(?:everything|all)\b.*?\b(?:but|except)\b(.*)/i.exec(cell);
-      if (!but) return new Set(names(cell));
-      const excluded = names(but[1] ?? "");
-      return new Set(Object.keys(ROOMS).filter((name) => !excluded.includes(name)));
-    }
+  function allowed(cell: string): Set<string> {
+    const but = /\b(?:everything|all)\b.*?\b(?:but|except)\b(.*)/i.exec(cell);
+    if (!but) return new Set(names(cell));
+    const excluded = names(but[1] ?? "");
+    return new Set(Object.keys(ROOMS).filter((name) => !excluded.includes(name)));
+  }
 
-    const table = rows(readFileSync(DOC, "utf8"));
-    const present = [...new Set(files.map(roomOf))];
+  const table = rows(readFileSync(DOC, "utf8"));
+  const present = [...new Set(files.map(roomOf))];
 
-    test("lists every room of src/", () => {
-      expect([...table.keys()].sort()).toEqual(expect.arrayContaining(present.sort()));
-    });
-
-    test.each(present)("%s: the same imports as here", (name) => {
-      const room = ROOMS[name];
-      const rooms = [...(room?.imports ?? []), ...(room?.types ?? [])].map(roomOf);
-      const told = [...(table.get(name) ?? [])].filter((other) => other !== name);
-      expect(told.sort()).toEqual([...new Set(rooms)].sort());
-    });
+  test("lists every room of src/", () => {
+    expect([...table.keys()].sort()).toEqual(expect.arrayContaining(present.sort()));
   });
+
+  test.each(present)("%s: the same imports as here", (name) => {
+    const room = ROOMS[name];
+    const rooms = [...(room?.imports ?? []), ...(room?.types ?? [])].map(roomOf);
+    const told = [...(table.get(name) ?? [])].filter((other) => other !== name);
+    expect(told.sort()).toEqual([...new Set(rooms)].sort());
+  });
+});

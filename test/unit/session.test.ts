@@ -221,8 +221,8 @@ describe("a stream", () => {
         const ends = await open(pair, opener);
         const [mine, theirs] = resetter === 0 ? ends : [ends[1], ends[0]];
         flood(mine);
-        const all = [theirs.write(new Uint8Array(2 * MAX_WINDOW)), theirs.closed];
-        const own = [mine.write(new Uint8Array(2 * MAX_WINDOW)), mine.closed];
+        const all = [theirs.write(new Uint8Array(MAX_WINDOW / 2)), theirs.closed];
+        const own = [mine.write(new Uint8Array(MAX_WINDOW / 2)), mine.closed];
         const states = [...all, ...own].map(watch);
         await pass(50);
         expect(states.map(({ state }) => state)).toEqual(states.map(() => "pending"));
