@@ -340,7 +340,7 @@ export function quote(words: readonly string[]): string {
 function cleanEnvironment(): NodeJS.ProcessEnv {
   const environment = { ...process.env };
   for (const name of Object.keys(environment)) {
-    if (/^(DCPIPE_|NO_COLOR$|FORCE_COLOR$|COLUMNS$|LINES$|NODE_OPTIONS$)/.test(name))
+    if (/^(DCPIPE_|CI$|NO_COLOR$|FORCE_COLOR$|COLUMNS$|LINES$|NODE_OPTIONS$)/.test(name))
       Reflect.deleteProperty(environment, name);
   }
   return environment;
