@@ -1,0 +1,44 @@
+/** The manual and the specification name what there is, and nothing else. */
+import { execFileSync } from "node:child_process";
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+
+const ROOT = join(import.meta.dirname, "../..");
+const manual = readFileSync(join(ROOT, "docs/dcpipe.1.md"), "utf8");
+
+/** Options that --help-all shows, over all commands. */
+function shown(): Set<string> {
+  const found = new Set<string>();
+  for (const command of ["pipe", "send", "receive"]) {
+    const help = execFileSync(process.execPath, [join(ROOT, "bin/dcpipe.js"), command, "--help-all"], {
+      encoding: "utf8",
+    });
+    for (const [, name] of help.matchAll(/^ +(?:-\w, )?(--[a-z-]+) /gm)) if (name) found.add(name);
+  }
+  return found;
+}
+
+test("every option is in the manual, and the manual has no others", () => {
+  const options = shown();
+  expect(options.size).toBeGreaterThan(15);
+  const section = /^## OPTIONS$(.*?)^## /ms.exec(manual)?.[1] ?? "";
+  const told = new Set([...section.matchAll(/\*\*(--[a-z-]+)\*\*/g)].map(([, name]) => name));
+  for (const option of options) expect(told, option).toContain(option);
+  // A word in front of an option switches it off; colour is not worth a line of help.
+  for (const name of ["--no-stun", "--no-color", "--color"]) told.delete(name);
+  for (const name of told) expect(options, name).toContain(name);
+});
+
+test("every exit status of the table of errors is in the manual", () => {
+  const table = readFileSync(join(ROOT, "src/cli/status.ts"), "utf8");
+  const statuses = new Set([...table.matchAll(/status: (\d+)/g)].map(([, status]) => Number(status)));
+  for (const status of statuses) expect(manual).toMatch(new RegExp(`^\\| ${status} |\\b${status}\\b`, "m"));
+});
+
+test("the specification lists every vector, and no others", () => {
+  const appendix = readFileSync(join(ROOT, "docs/protocol.md"), "utf8").split("## Appendix")[1] ?? "";
+  const told = [...appendix.matchAll(/`([\w.-]+\.txt)`/g)].map(([, name]) => name ?? "");
+  const there = readdirSync(join(ROOT, "test/vectors")).filter((name) => name.endsWith(".txt"));
+  expect(told.sort()).toEqual(there.sort());
+});
