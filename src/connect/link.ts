@@ -1,5 +1,5 @@
 /**
- * One try at one channel: a peer connection, then HELLO both ways (docs/protocol.md, section 3).
+ * One try at one channel: a peer connection, then HELLO both ways (docs/protocol.md, section 3.2).
  *
  *   create -> ICE -> DTLS -> SCTP open -> HELLO sent and received -> [READY] -> stands
  *               \______/ 3 s           \_________________________________/ 5 s

@@ -1,5 +1,5 @@
 /**
- * Section 2 of docs/protocol.md: a list of UDP addresses.
+ * Section 2.1 of docs/protocol.md: a list of UDP addresses.
  *
  *   +--------+-------------+------------------------------------------+
  *   | count  | shared port | count times: tag, address, [port]         |

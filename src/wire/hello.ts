@@ -1,5 +1,5 @@
 /**
- * Section 3 of docs/protocol.md: the first two messages of every channel, before any frame.
+ * Section 3.2 of docs/protocol.md: the first two messages of every channel, before any frame.
  *
  *   HELLO   0x40  version u8 | role u8 | epoch varint | index varint | proof 16 bytes | zeros to the end
  *   READY   0x41  size varint: the length of the HELLO that arrived
