@@ -6,8 +6,8 @@ export default defineConfig({
     include: ["test/**/*.test.ts"],
     globalSetup: ["test/global-setup.ts"],
     // Real processes, sockets and namespaces: a slow machine is no failure.
-    testTimeout: 60_000,
-    hookTimeout: 60_000,
+    testTimeout: 180_000,
+    hookTimeout: 180_000,
     retry: 0,
     // The slow ones wait, for a silence to be noticed or a link to come back, and need no processor for that.
     maxWorkers: Math.max(4, availableParallelism()),
