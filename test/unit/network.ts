@@ -37,9 +37,11 @@ export async function run(done: () => boolean, limitMs = 600_000, what = "the en
 
 /** Moves virtual time by so many milliseconds. */
 export async function pass(milliseconds: number): Promise<void> {
-  await settled();
-  await vi.advanceTimersByTimeAsync(milliseconds);
-  await settled();
+  let over = false;
+  setTimeout(() => {
+    over = true;
+  }, milliseconds);
+  await run(() => over, Infinity, "the time passed");
 }
 
 /** Moves virtual time until the promise is settled, and returns what it gives. */

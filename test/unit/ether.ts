@@ -1,0 +1,257 @@
+/**
+ * Peers without WebRTC, on virtual time: two of them meet when their credentials fit, one knows where the other is, and the
+ * ether lets packets through. What a test wants to go wrong, it switches on.
+ */
+import type { Platform } from "../../src/connect/introduce.ts";
+import type { Channel } from "../../src/transport/channel.ts";
+import type { Candidate, Peer, PeerConfig, PeerPath, PeerState } from "../../src/transport/peer.ts";
+import { sameBytes } from "../../src/wire/bytes.ts";
+
+/** libjuice gives up after this. */
+const ICE_MS = 39_500;
+/** Without a packet from the other side: consent is lost, and with it the connection. */
+const CONSENT_MS = 30_000;
+
+class EtherChannel implements Channel {
+  readonly bufferedAmount = 0;
+  closed = false;
+  ondrain: (() => void) | undefined;
+  onclose: (() => void) | undefined;
+  other: EtherChannel | undefined;
+  readonly #peer: EtherPeer;
+  #onmessage: ((message: Uint8Array) => void) | undefined;
+  #early: Uint8Array[] = [];
+
+  constructor(peer: EtherPeer) {
+    this.#peer = peer;
+  }
+
+  get onmessage(): ((message: Uint8Array) => void) | undefined {
+    return this.#onmessage;
+  }
+
+  set onmessage(listener: ((message: Uint8Array) => void) | undefined) {
+    this.#onmessage = listener;
+    for (const message of this.#early.splice(0)) listener?.(message);
+  }
+
+  send(message: Uint8Array): boolean {
+    if (this.closed) return false;
+    const copy = message.slice();
+    this.#peer.host.send(this.#peer, copy.length, () => this.other?.receive(copy));
+    return true;
+  }
+
+  receive(message: Uint8Array): void {
+    if (this.closed) return;
+    if (this.#onmessage) this.#onmessage(message);
+    else this.#early.push(message);
+  }
+
+  close(): void {
+    this.#peer.close();
+  }
+
+  lost(): void {
+    if (this.closed) return;
+    this.closed = true;
+    this.onclose?.();
+  }
+}
+
+class EtherPeer implements Peer {
+  state: PeerState = "checking";
+  channel: EtherChannel | undefined;
+  candidates: Candidate[] = [];
+  onstate: ((state: PeerState) => void) | undefined;
+  oncandidate: ((candidate: Candidate) => void) | undefined;
+  readonly gathered: Promise<void>;
+  readonly host: Host;
+  readonly config: PeerConfig;
+  readonly known: Candidate[];
+  mate: EtherPeer | undefined;
+  #timer: ReturnType<typeof setTimeout>;
+
+  constructor(host: Host, config: PeerConfig) {
+    this.host = host;
+    this.config = config;
+    this.known = [...config.remote.candidates];
+    const port = config.ports?.[0] ?? host.nextPort++;
+    this.gathered = new Promise((resolve) => {
+      setTimeout(() => {
+        this.candidates.push({ type: "host", address: host.address, port });
+        for (const candidate of this.candidates) this.oncandidate?.(candidate);
+        resolve();
+      }, 1);
+    });
+    this.#timer = setTimeout(() => {
+      this.enter("failed");
+    }, ICE_MS);
+  }
+
+  addCandidate(candidate: Candidate): void {
+    this.known.push(candidate);
+    this.host.ether.look();
+  }
+
+  path(): PeerPath | undefined {
+    const [local] = this.candidates;
+    const [remote] = this.mate?.candidates ?? [];
+    return local && remote && { local, remote };
+  }
+
+  /** Whether checks of this peer find the other one. */
+  finds(other: EtherPeer): boolean {
+    return (
+      this.host.ether.up &&
+      !other.host.hidden &&
+      this.known.some(({ address, port }) =>
+        other.candidates.some((candidate) => candidate.address === address && candidate.port === port),
+      )
+    );
+  }
+
+  fits(other: EtherPeer): boolean {
+    const [a, b] = [this.config, other.config];
+    return (
+      a.type !== b.type &&
+      a.local.ufrag === b.remote.ufrag &&
+      a.remote.ufrag === b.local.ufrag &&
+      a.local.pwd === b.remote.pwd &&
+      a.remote.pwd === b.local.pwd &&
+      sameBytes(a.remote.fingerprint, b.local.certificate.fingerprint) &&
+      sameBytes(b.remote.fingerprint, a.local.certificate.fingerprint)
+    );
+  }
+
+  heard(): void {
+    if (this.state === "failed" || this.state === "closed") return;
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => {
+      this.enter("failed");
+    }, CONSENT_MS);
+  }
+
+  close(): void {
+    this.enter("closed");
+  }
+
+  enter(state: PeerState): void {
+    if (this.state === "failed" || this.state === "closed") return;
+    this.state = state;
+    if (state === "failed" || state === "closed") {
+      clearTimeout(this.#timer);
+      this.host.ether.peers.delete(this);
+      const { mate } = this;
+      if (mate)
+        this.host.send(this, 0, () => {
+          mate.close();
+        });
+    }
+    this.onstate?.(state);
+    if (state === "failed" || state === "closed") this.channel?.lost();
+  }
+}
+
+/** A machine. */
+export class Host {
+  readonly ether: Ether;
+  readonly address: string;
+  /** Behind a NAT: nobody finds it, it finds others. */
+  hidden = false;
+  nextPort = 5000;
+  created = 0;
+
+  constructor(ether: Ether, address: string) {
+    this.ether = ether;
+    this.address = address;
+  }
+
+  get platform(): Platform {
+    return {
+      createPeer: (config) => {
+        this.created++;
+        const peer = new EtherPeer(this, config);
+        this.ether.peers.add(peer);
+        void peer.gathered.then(() => {
+          this.ether.look();
+        });
+        return Promise.resolve(peer);
+      },
+      findStunServer: () => Promise.resolve(undefined),
+    };
+  }
+
+  /** Peers that are not closed. */
+  get alive(): number {
+    return [...this.ether.peers].filter(({ host }) => host === this).length;
+  }
+
+  send(from: EtherPeer, size: number, deliver: () => void): void {
+    if (size > this.ether.largest) return;
+    const arrive = (): void => {
+      // SCTP sends again what a cut cable lost, if the cable is mended in time.
+      if (!this.ether.up) {
+        this.ether.held.push(arrive);
+        return;
+      }
+      from.mate?.heard();
+      deliver();
+    };
+    setTimeout(arrive, this.ether.delayMs);
+  }
+}
+
+export class Ether {
+  readonly peers = new Set<EtherPeer>();
+  /** What waits for the cable. */
+  held: (() => void)[] = [];
+  delayMs = 5;
+  /** Larger messages are lost. */
+  largest = Infinity;
+  /** Peers that meet get no further than this. */
+  reach: "connected" | "open" = "open";
+  #up = true;
+
+  get up(): boolean {
+    return this.#up;
+  }
+
+  /** Cuts or mends the only cable. */
+  set up(up: boolean) {
+    this.#up = up;
+    if (up) for (const arrive of this.held.splice(0)) arrive();
+    this.look();
+  }
+
+  /** Joins the peers that find each other. */
+  look(): void {
+    for (const a of this.peers) {
+      for (const b of this.peers) {
+        if (a.mate || b.mate || a.config.type !== "offer" || !a.fits(b)) continue;
+        if (!a.finds(b) && !b.finds(a)) continue;
+        [a.mate, b.mate] = [b, a];
+        setTimeout(() => {
+          this.#join(a, b);
+        }, 4 * this.delayMs);
+      }
+    }
+  }
+
+  #join(a: EtherPeer, b: EtherPeer): void {
+    if (!this.#up || !this.peers.has(a) || !this.peers.has(b)) {
+      a.mate = b.mate = undefined;
+      return;
+    }
+    const { reach } = this;
+    const pair = [a, b];
+    for (const peer of pair) {
+      peer.heard();
+      peer.enter("connected");
+      if (reach === "open") peer.channel = new EtherChannel(peer);
+    }
+    if (a.channel) a.channel.other = b.channel;
+    if (b.channel) b.channel.other = a.channel;
+    if (reach === "open") for (const peer of pair) peer.enter("open");
+  }
+}
