@@ -11,11 +11,20 @@ const COUNTERPART: Readonly<Record<StreamKind, StreamKind>> = {
   receive: "send",
 };
 
+function kindOf(stream: Stream): StreamKind {
+  try {
+    return decodeHeader(stream.header).kind;
+  } catch (error) {
+    stream.reset("PROTOCOL", "unknown kind of stream");
+    throw error;
+  }
+}
+
 /** Opens or takes the stream for `kind`. Rejects with REFUSED when the other side does something that does not fit. */
 export async function meet(session: Session, role: Role, kind: StreamKind): Promise<Stream> {
   if (role === "joining") return session.open(encodeHeader({ kind }));
   const stream = await session.accept();
-  const theirs = decodeHeader(stream.header).kind;
+  const theirs = kindOf(stream);
   if (theirs === COUNTERPART[kind]) return stream;
   stream.reset("REFUSED", `it runs "dcpipe ${kind}", which does not go with "dcpipe ${theirs}"`);
   throw new DcpipeError(

@@ -42,7 +42,7 @@ export async function receiveFiles(
     await stream.end();
   } catch (error) {
     const failure = asDcpipeError(error, "IO");
-    // A failure the sender has been told in a record ends in good order; anything else ends the stream.
+    // The sender may have been told in a record already; whichever it sees first says the same.
     stream.reset(isReason(failure.code, REASONS) ? failure.code : "ABORTED", failure.message);
     throw failure;
   }

@@ -19,6 +19,11 @@ export interface PipeArguments extends CommonOptions {
 
 export async function runPipe(options: PipeArguments): Promise<never> {
   const rate = parseRate(options.limit);
+  if (options.output !== undefined && options.output !== "-")
+    throw new DcpipeError(
+      "USAGE",
+      "pipe writes to stdout only: redirect it, or use -o - for binary to a terminal",
+    );
   const command = {
     argument: options.peer,
     options,

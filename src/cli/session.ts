@@ -190,7 +190,8 @@ async function wait(
   const { options } = command;
   const waiting = await listen(network);
   const { offer } = waiting;
-  ui.offer(offer, command.counterpart(offer));
+  // With --stdio-signal no person carries it, and stderr is another command's.
+  ui.offer(offer, options.stdioSignal ? undefined : command.counterpart(offer));
   if (options.qr) await ui.qr(offer);
   const over = new AbortController();
   signal.addEventListener("abort", () => {

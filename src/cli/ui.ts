@@ -44,9 +44,9 @@ export class Ui {
   }
 
   /** The offer is ready: says what the other side must run. */
-  offer(token: string, command: string): void {
+  offer(token: string, command: string | undefined): void {
     this.#event({ event: "offer", token });
-    this.#text(`On the other machine, run:\n\n  ${chalk.bold(command)}\n`);
+    if (command !== undefined) this.#text(`On the other machine, run:\n\n  ${chalk.bold(command)}\n`);
   }
 
   /** The answer is ready; `show` it to people only where one paste was not enough. */

@@ -44,8 +44,16 @@ const live = new Set<NodePeer>();
  */
 export async function createPeer(config: PeerConfig): Promise<Peer> {
   load();
-  const port = await freePort(config);
-  return new NodePeer({ ...config, ports: port === undefined ? undefined : [port, port] });
+  const bind = config.bind ?? (onlyLoopback() ? "127.0.0.1" : undefined);
+  const port = await freePort({ ...config, bind });
+  return new NodePeer({ ...config, bind, ports: port === undefined ? undefined : [port, port] });
+}
+
+/** A machine without any network: the library finds no address there unless it is told to bind the loopback one. */
+function onlyLoopback(): boolean {
+  return Object.values(networkInterfaces()).every((addresses) =>
+    addresses?.every(({ internal }) => internal),
+  );
 }
 
 /**
@@ -221,7 +229,7 @@ class NodePeer implements Peer {
     const lines = this.#connection.localDescription()?.sdp.split(/\r?\n/) ?? [];
     const all = lines.map(parseCandidate).filter((candidate) => candidate !== undefined);
     for (const candidate of all) if (usable(candidate)) this.#addLocal(candidate);
-    // On a machine without any network the loopback address still joins two processes.
+    // Better an address that serves two processes on this machine than none.
     const port = all.find(({ type }) => type === "host")?.port;
     if (this.candidates.length === 0 && port !== undefined && !relayOnly) {
       this.#addLocal({ type: "host", address: "127.0.0.1", port });

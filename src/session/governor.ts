@@ -2,7 +2,7 @@
  * How many bulk channels a sender wants. One association moves at most its window a round trip, and under random loss far
  * less, so long or lossy paths want several; a short path wants one, and a full link wants no more.
  *
- *   start by the round-trip time --> grow: by half, under losses double, while the path shows no queue
+ *   start by the round-trip time --> grow: by half, under losses double or more, while the path shows no queue
  *                                      |  less than a quarter of the hoped gain
  *                                      v
  *                                    hold: back to the last number, look again after HOLD_MS
@@ -11,10 +11,12 @@
 /** Each costs a socket, a port and some MiB; under 1 % loss the rate still grows nearly in proportion up to here. */
 export const MAX_BULK_LANES = 64;
 /** Milliseconds for which a step that did not pay is not tried again; doubled each time. */
-const HOLD_MS = 4000;
+const HOLD_MS = 15_000;
 const MAX_HOLD_MS = 60_000;
 /** Below this, in bytes a round trip, a lane is held back by losses and not by its window of 0.64 MiB. */
 const LOSS_LIMITED = 350 * 1024;
+/** And below this there is a long way to go. */
+const VERY_LOSS_LIMITED = 70 * 1024;
 /** A lane of 25 MiB/s, in bytes a millisecond, is held back by the processor: another one would share it. */
 const FAST = (25 * 1024 * 1024) / 1000;
 /** A new number of lanes is judged after this many milliseconds, and at least this many round trips (slow start). */
@@ -45,7 +47,7 @@ export class Governor {
   #best = 0;
 
   constructor(rtt: number) {
-    this.target = rtt < 5 ? 1 : rtt < 150 ? 2 : 4;
+    this.target = rtt < 12 ? 1 : rtt < 150 ? 2 : 4;
   }
 
   /** Takes a look; call a few times a second. Returns the wanted number of lanes. */
@@ -88,7 +90,8 @@ export class Governor {
     if (rate / now.lanes > FAST) return;
     this.#last = { lanes: now.lanes, rate };
     // Too many windows at once overflow the path's queue, and what follows is a crawl of many seconds.
-    const lossy = (rate / now.lanes) * now.minRtt < LOSS_LIMITED;
-    this.target = Math.min(MAX_BULK_LANES, lossy ? now.lanes * 2 : Math.ceil(now.lanes * 1.5));
+    const perRoundTrip = (rate / now.lanes) * now.minRtt;
+    const step = perRoundTrip < VERY_LOSS_LIMITED ? 4 : perRoundTrip < LOSS_LIMITED ? 2 : 1.5;
+    this.target = Math.min(MAX_BULK_LANES, Math.ceil(now.lanes * step));
   }
 }

@@ -32,7 +32,7 @@ interface InFlight {
 /** Unacknowledged bytes a lane may always have: two full frames, so that slow start has something to grow on. */
 const MIN_FLIGHT = 128 * 1024;
 /** Beyond this more only waits in the queue below: an association moves at most 0.64 MiB a round trip. */
-const MAX_FLIGHT = 2 * 1024 * 1024;
+const MAX_FLIGHT = 3 * 1024 * 1024;
 /** Milliseconds added to the round trip when a lane's rate is turned into bytes: acknowledgements wait a little. */
 const ACK_SLACK_MS = 20;
 /** Flight over the bandwidth-delay product: at 2 a lane fills the path and can still speed up (as BBR's cwnd_gain). */

@@ -49,7 +49,7 @@ const BULK = 16 * 1024;
 const CONTROL_FLIGHT = 128 * 1024;
 /** An acknowledgement waits for company this long, unless this many bytes have come. */
 const ACK_DELAY_MS = 10;
-const ACK_BYTES = 256 * 1024;
+const ACK_BYTES = 512 * 1024;
 /** Type and two numbers. */
 const ACK_SIZE = 1 + 8 + 8;
 /** Slow start from ten packets to a full window takes six or seven round trips; three full windows overflow many a queue. */
@@ -559,7 +559,7 @@ export class Session implements SessionEvents {
       const local = new DcpipeError(error.code, `the other side broke the protocol: ${error.message}`, {
         cause,
       });
-      void this.abort("PROTOCOL", error.message, local);
+      void this.abort(error.code === "LIMIT" ? "LIMIT" : "PROTOCOL", error.message, local);
     }
   }
 

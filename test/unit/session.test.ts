@@ -615,6 +615,7 @@ describe("neighbours", () => {
 
 describe("bulk lanes", () => {
   test("are asked for when there is much to send, and carry it", async () => {
+    pair = sessions(10);
     const wanted: number[] = [];
     pair.joining.onwant = (lanes) => wanted.push(lanes);
     const [mine, theirs] = await open(pair);
@@ -624,7 +625,7 @@ describe("bulk lanes", () => {
     const count = drain(theirs);
     flood(mine);
     await run(() => wanted.length > 0, 1000, "a wish for lanes");
-    // 10 ms there and back.
+    // 20 ms there and back.
     expect(wanted[0]).toBe(2);
     expect(pair.joining.lanes).toEqual({ bulk: 0, wanted: 2 });
     const bulk = [addBulk(pair, 1), addBulk(pair, 2)];
@@ -775,6 +776,8 @@ describe("lanes that die", () => {
   });
 
   test("a lane that makes no progress while others live is given up", async () => {
+    // So far apart that two lanes are wanted.
+    pair = sessions(10);
     const [mine, theirs] = await open(pair);
     const bulk = [addBulk(pair, 1), addBulk(pair, 2)];
     const gone: string[] = [];
