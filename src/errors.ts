@@ -15,6 +15,16 @@ export const ERROR_CODES = [
   "TOKEN_VERSION",
   /** An answer that belongs to another offer. */
   "TOKEN_FOREIGN",
+  /** What should be a code is none: a word is mistyped or missing. */
+  "CODE_MALFORMED",
+  /** Nobody waits with this code: it was never given, or it has expired. */
+  "CODE_UNKNOWN",
+  /** Somebody has used this code already. */
+  "CODE_USED",
+  /** The other side has another code; this one is burned. */
+  "CODE_WRONG",
+  /** What answers at the URL is no rendezvous. */
+  "NO_RENDEZVOUS",
   /** The means by which the tokens travel broke: a file, a command, the terminal. */
   "SIGNALLING",
   /** No pair of addresses let a packet through. */
