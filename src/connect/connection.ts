@@ -27,6 +27,10 @@ const RECONNECT_WAIT_MS = 10_000;
 const RECONNECT_JOIN_MS = 5000;
 /** A try that has reached ICE or more is not cut off by its life's end, for at most this. */
 const GRACE_MS = 8000;
+/** A try younger than this checks an address that comes late without delay. */
+const YOUNG_MS = 3000;
+/** Known addresses get this long, and as much again at random, before the rendezvous is asked to carry new ones. */
+const MEET_AGAIN_MS = 1000;
 /** Between two tries that fail at once. */
 const PAUSE_MS = 200;
 /**
@@ -62,8 +66,8 @@ export interface ConnectionOptions {
   readonly ports: readonly [number, number] | undefined;
   /** Resolves with a STUN server that answers, or undefined; never rejects, and takes at most GATHER_MS or so. */
   readonly stun: Promise<StunServer | undefined>;
-  /** Whether the first try waits for the STUN server. */
-  readonly stunFirst: boolean;
+  /** Milliseconds for which the first try waits for the STUN server; when it answers later, a second one follows. */
+  readonly stunWaitMs: number;
   /** Addresses of the other side known at the start. */
   readonly candidates: readonly Candidate[];
   /** Milliseconds after which an absent peer is given up; 0 for never. */
@@ -71,6 +75,17 @@ export interface ConnectionOptions {
   /** Milliseconds of reconnecting after which a vanished peer is given up; Infinity for never. */
   readonly reconnectMs: number;
   readonly onevent: (event: ConnectionEvent) => void;
+  /** Addresses of this side as they are found, for signalling that takes them one by one. */
+  readonly oncandidates?: ((candidates: readonly Candidate[]) => void) | undefined;
+  /** A way to exchange addresses anew when all channels are lost. */
+  readonly meetAgain?: ((oncandidates: (candidates: readonly Candidate[]) => void) => Meeting) | undefined;
+}
+
+/** A place where both sides of a lost session tell each other their addresses of the moment. */
+export interface Meeting {
+  post(candidates: readonly Candidate[]): void;
+  /** Idempotent; `met` when the session stands again. */
+  close(met: boolean): void;
 }
 
 export class Connection {
@@ -87,9 +102,12 @@ export class Connection {
   #session: Session | undefined;
   #bulk: Bulk | undefined;
   #link: Link | undefined;
+  #linkTime = 0;
+  #meeting: Meeting | undefined;
   #restart: (() => void) | undefined;
   #port: number | undefined;
   #stun: StunServer | undefined;
+  #stunKnown = false;
   /** The last epoch in which both sides have met, -1 before the first. */
   #epoch = -1;
   #tries = 0;
@@ -124,11 +142,20 @@ export class Connection {
     void this.#introduce();
   }
 
+  /** How the packets go, as far as is known. */
+  get path(): PathKind {
+    const path = this.#link?.peer.path();
+    return path?.local.type === "relay" || path?.remote.type === "relay" ? "turn" : "direct";
+  }
+
   /** Addresses of the other side that came later, from its answer. */
   addCandidates(candidates: readonly Candidate[]): void {
-    this.#learn(candidates);
+    const fresh = this.#learn(candidates);
+    const peer = this.#link?.peer;
+    if (peer?.state !== "checking") return;
+    if (performance.now() - this.#linkTime < YOUNG_MS) for (const candidate of fresh) peer.addCandidate(candidate);
     // A fresh try checks all pairs at once instead of in the slow rhythm of an old one.
-    if (this.#link?.peer.state === "checking") this.#restart?.();
+    else this.#restart?.();
   }
 
   /** Stops looking for the other side, or ends the session badly. */
@@ -149,8 +176,7 @@ export class Connection {
 
   async #introduce(): Promise<void> {
     try {
-      if (this.#options.stunFirst) this.#stun = await this.#options.stun;
-      else void this.#refine();
+      await this.#firstStun();
       const channel = await this.#meet();
       if (this.#stopped || !channel) return;
       clearTimeout(this.#deadline);
@@ -175,9 +201,25 @@ export class Connection {
     }
   }
 
+  async #firstStun(): Promise<void> {
+    const { stun, stunWaitMs } = this.#options;
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const late = new Promise<"late">((resolve) => {
+      if (stunWaitMs !== Infinity) timer = setTimeout(resolve, stunWaitMs, "late");
+    });
+    const first = await Promise.race([stun, late]);
+    clearTimeout(timer);
+    if (first === "late") void this.#refine();
+    else {
+      this.#stun = first;
+      this.#stunKnown = true;
+    }
+  }
+
   /** The first try went out without STUN; when a server answers and nobody has come yet, try again with reflexive addresses. */
   async #refine(): Promise<void> {
     this.#stun = await this.#options.stun;
+    this.#stunKnown = true;
     if (!this.#stun) {
       const first = await this.#firstGathered;
       this.#resolveCandidates(first);
@@ -225,6 +267,15 @@ export class Connection {
       }, reconnectMs);
     }
     this.#tries = 0;
+    const again = setTimeout(
+      () => {
+        this.#meeting = this.#options.meetAgain?.((candidates) => {
+          this.addCandidates(candidates);
+        });
+        this.#meeting?.post(this.#link?.peer.candidates ?? []);
+      },
+      MEET_AGAIN_MS * (1 + Math.random()),
+    );
     try {
       const channel = await this.#meet();
       if (!channel) return;
@@ -235,6 +286,10 @@ export class Connection {
       this.#bulk?.want();
     } catch (error) {
       this.fail(asDcpipeError(error, "PEER_GONE"));
+    } finally {
+      clearTimeout(again);
+      this.#meeting?.close(!this.#stopped);
+      this.#meeting = undefined;
     }
   }
 
@@ -278,6 +333,11 @@ export class Connection {
       return undefined;
     }
     this.#link = link;
+    this.#linkTime = performance.now();
+    link.peer.oncandidate = (candidate) => {
+      this.#tell([candidate]);
+    };
+    if (link.peer.candidates.length > 0) this.#tell(link.peer.candidates);
     void this.#gather(link);
     let timer: ReturnType<typeof setTimeout> | undefined;
     const over = new Promise<undefined>((resolve) => {
@@ -327,16 +387,24 @@ export class Connection {
     if (!socket) return;
     if (!this.#options.context.relayOnly) this.#port ??= socket.port;
     this.#gatheredResolve(found);
-    if (this.#options.stunFirst || stun) this.#resolveCandidates(found);
+    if (this.#stunKnown || stun) this.#resolveCandidates(found);
   }
 
-  #learn(candidates: readonly Candidate[]): void {
-    for (const candidate of candidates) {
-      if (this.#remote.some(({ address, port }) => address === candidate.address && port === candidate.port))
-        continue;
+  #tell(candidates: readonly Candidate[]): void {
+    this.#options.oncandidates?.(candidates);
+    this.#meeting?.post(candidates);
+  }
+
+  /** Remembers addresses of the other side; returns those that are new. */
+  #learn(candidates: readonly Candidate[]): Candidate[] {
+    const fresh: Candidate[] = [];
+    for (const { type, address, port } of candidates) {
+      if (this.#remote.some((known) => known.address === address && known.port === port)) continue;
       if (this.#remote.length >= 2 * MAX_CANDIDATES) this.#remote.splice(MAX_CANDIDATES, 1);
-      this.#remote.push({ type: candidate.type, address: candidate.address, port: candidate.port });
+      this.#remote.push({ type, address, port });
+      fresh.push({ type, address, port });
     }
+    return fresh;
   }
 
   #report(event: "connected" | "path"): void {
@@ -351,10 +419,9 @@ export class Connection {
         },
       ]);
     }
-    const relayed = path?.local.type === "relay" || path?.remote.type === "relay";
     this.#options.onevent({
       event,
-      path: relayed ? "turn" : "direct",
+      path: this.path,
       local: path?.local,
       remote: path?.remote,
       rttMs: this.#session?.rtt ?? 0,

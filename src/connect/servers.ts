@@ -33,14 +33,26 @@ export function parseTurnUrl(url: string): TurnServer {
       "no TURN server: write turn:USER:PASSWORD@HOST or turn:USER:PASSWORD@HOST:PORT",
     );
   }
-  if (scheme === "turns" || (transport !== undefined && transport !== "udp")) {
-    throw new DcpipeError("USAGE", "TURN over TCP or TLS is not supported yet: name a TURN server over UDP");
-  }
+  refuseStreams(scheme, transport);
   try {
     return { ...address, username: decodeURIComponent(user), password: decodeURIComponent(password) };
   } catch (cause) {
     throw new DcpipeError("USAGE", "the TURN user or password has a broken percent-encoding", { cause });
   }
+}
+
+/** `turn:host[:port][?transport=udp]`, RFC 7065: credentials come beside it. Throws USAGE. */
+export function parseTurnServer(url: string): { host: string; port: number } {
+  const [, scheme, where, transport] = /^(turns?):([^?@]+)(?:\?transport=(udp|tcp|tls))?$/.exec(url) ?? [];
+  const address = where === undefined ? undefined : parseHostPort(where);
+  if (!address) throw new DcpipeError("USAGE", "no TURN server: turn:HOST or turn:HOST:PORT is due");
+  refuseStreams(scheme, transport);
+  return address;
+}
+
+function refuseStreams(scheme: string | undefined, transport: string | undefined): void {
+  if (scheme === "turns" || (transport !== undefined && transport !== "udp"))
+    throw new DcpipeError("USAGE", "TURN over TCP or TLS is not supported yet: name a TURN server over UDP");
 }
 
 function parseHostPort(text: string): { host: string; port: number } | undefined {

@@ -7,7 +7,7 @@ import {
   type ConnectOptions,
   type Joining,
   type Waiting,
-} from "../../src/connect/introduce.ts";
+} from "../../src/connect/token.ts";
 import { DcpipeError, type ErrorCode } from "../../src/errors.ts";
 import type { Session } from "../../src/session/session.ts";
 import type { Stream } from "../../src/session/stream.ts";

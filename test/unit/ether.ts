@@ -2,7 +2,7 @@
  * Peers without WebRTC, on virtual time: two of them meet when their credentials fit, one knows where the other is, and the
  * ether lets packets through. What a test wants to go wrong, it switches on.
  */
-import type { Platform } from "../../src/connect/introduce.ts";
+import type { Platform } from "../../src/connect/options.ts";
 import type { Channel } from "../../src/transport/channel.ts";
 import type { Candidate, Peer, PeerConfig, PeerPath, PeerState } from "../../src/transport/peer.ts";
 import { sameBytes } from "../../src/wire/bytes.ts";

@@ -4,45 +4,24 @@
  * reached; elsewhere the answer carries the joining side's addresses back.
  */
 import { DcpipeError } from "../errors.ts";
-import { Session } from "../session/session.ts";
+import type { Session } from "../session/session.ts";
 import { Keys } from "../signalling/keys.ts";
 import { CERTIFICATE_SEED_SIZE, certificateFromSeed } from "../transport/certificate.ts";
-import type { CreatePeer } from "../transport/peer.ts";
 import { sameBytes } from "../wire/bytes.ts";
-import { MAX_CANDIDATES, type Candidate } from "../wire/candidate.ts";
 import { decodeToken, encodeToken, SECRET_SIZE } from "../wire/token.ts";
-import { Connection, GATHER_MS, type ConnectionEvent, type StunServer } from "./connection.ts";
-import { DEFAULT_STUN, parseStunUrl, parseTurnUrl } from "./servers.ts";
-
-export interface ConnectOptions {
-  /** STUN servers as `stun:host:port`; an empty list for none. Default: Google's. */
-  readonly stun?: readonly string[] | undefined;
-  /** TURN servers as `turn:user:password@host:port`. */
-  readonly turn?: readonly string[] | undefined;
-  /** "only" never connects directly, "off" never through TURN. Default "auto". */
-  readonly relay?: "auto" | "only" | "off" | undefined;
-  /** Local UDP ports to use, first and last. */
-  readonly portRange?: readonly [number, number] | undefined;
-  /** Local address to bind. */
-  readonly bind?: string | undefined;
-  /** Seconds after which an absent peer is given up, 0 for never. Default: 0 when waiting, 60 when joining. */
-  readonly timeout?: number | undefined;
-  /** Seconds of reconnecting after which a vanished peer is given up; Infinity for never. Default 90. */
-  readonly reconnect?: number | undefined;
-  /** Ends the wait, or the session, with ABORTED. */
-  readonly signal?: AbortSignal | undefined;
-  /** What happens on the way: "connected", "path", "reconnecting", "log". */
-  readonly onevent?: ((event: ConnectionEvent) => void) | undefined;
-}
-
-/** What the platform brings: WebRTC, and a way to find a STUN server that lives. */
-export interface Platform {
-  readonly createPeer: CreatePeer;
-  readonly findStunServer: (
-    servers: readonly StunServer[],
-    timeoutMs: number,
-  ) => Promise<StunServer | undefined>;
-}
+import { Connection } from "./connection.ts";
+import {
+  best,
+  DEFAULT_RECONNECT,
+  DEFAULT_TIMEOUT_JOINING,
+  follow,
+  parseNetwork,
+  PROBE_MS,
+  relayOnly,
+  seconds,
+  type ConnectOptions,
+  type Platform,
+} from "./options.ts";
 
 export interface Waiting {
   /** The token for the other side. */
@@ -63,10 +42,6 @@ export interface Joining {
   close(): void;
 }
 
-const DEFAULT_TIMEOUT_JOINING = 60;
-const DEFAULT_RECONNECT = 90;
-/** The probe leaves the rest of GATHER_MS to gathering itself. */
-const PROBE_MS = GATHER_MS * 0.6;
 
 /** Waits for another machine: resolves when the offer token is ready. Throws USAGE, NO_WEBRTC. */
 export async function listen(platform: Platform, options: ConnectOptions = {}): Promise<Waiting> {
@@ -84,11 +59,11 @@ export async function listen(platform: Platform, options: ConnectOptions = {}): 
       createPeer: platform.createPeer,
       bind: options.bind,
       turn: network.turn,
-      relayOnly: network.relayOnly,
+      relayOnly: relayOnly(network.relay, network.turn),
     },
     ports: options.portRange,
     stun: platform.findStunServer(network.stun, PROBE_MS),
-    stunFirst: true,
+    stunWaitMs: Infinity,
     candidates: [],
     timeoutMs: seconds(options.timeout, 0, "timeout"),
     reconnectMs: seconds(options.reconnect, DEFAULT_RECONNECT, "reconnect"),
@@ -138,12 +113,12 @@ export function connect(platform: Platform, offerText: string, options: ConnectO
       createPeer: platform.createPeer,
       bind: options.bind,
       turn: network.turn,
-      relayOnly: network.relayOnly,
+      relayOnly: relayOnly(network.relay, network.turn),
     },
     ports: options.portRange,
     stun: platform.findStunServer(network.stun, PROBE_MS),
     // The waiting side may be in reach as it is: do not make it wait for a server.
-    stunFirst: false,
+    stunWaitMs: 0,
     candidates: offer.candidates,
     timeoutMs: seconds(options.timeout, DEFAULT_TIMEOUT_JOINING, "timeout"),
     reconnectMs: seconds(options.reconnect, DEFAULT_RECONNECT, "reconnect"),
@@ -163,41 +138,3 @@ export function connect(platform: Platform, offerText: string, options: ConnectO
   };
 }
 
-function parseNetwork(options: ConnectOptions): Pick<ParsedNetwork, "stun" | "turn" | "relayOnly"> {
-  const relay = options.relay ?? "auto";
-  const turn = relay === "off" ? [] : (options.turn ?? []).map(parseTurnUrl);
-  if (relay === "only" && turn.length === 0)
-    throw new DcpipeError("USAGE", "relay only, but no TURN server is named");
-  return { stun: (options.stun ?? DEFAULT_STUN).map(parseStunUrl), turn, relayOnly: relay === "only" };
-}
-
-interface ParsedNetwork {
-  readonly stun: readonly StunServer[];
-  readonly turn: ReturnType<typeof parseTurnUrl>[];
-  readonly relayOnly: boolean;
-}
-
-/** Milliseconds of an option in seconds. */
-function seconds(value: number | undefined, fallback: number, name: string): number {
-  const chosen = value ?? fallback;
-  if (Number.isNaN(chosen) || chosen < 0) throw new DcpipeError("USAGE", `${name}: not a number of seconds`);
-  // Timers hold 24 days; more means for ever.
-  return chosen > 2_000_000 ? Infinity : chosen * 1000;
-}
-
-/** The addresses that go into a token: relays and reflexive ones never fall off the end of a long list of interfaces. */
-function best(candidates: readonly Candidate[]): Candidate[] {
-  const hosts = candidates.filter(({ type }) => type === "host");
-  const others = candidates.filter(({ type }) => type !== "host");
-  return [...hosts.slice(0, MAX_CANDIDATES - others.length), ...others].slice(0, MAX_CANDIDATES);
-}
-
-function follow(connection: Connection, signal: AbortSignal | undefined): void {
-  if (!signal) return;
-  const abort = (): void => {
-    const error = new DcpipeError("ABORTED", "stopped", { cause: signal.reason });
-    connection.abort(error);
-  };
-  if (signal.aborted) abort();
-  else signal.addEventListener("abort", abort, { once: true });
-}
