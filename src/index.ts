@@ -11,30 +11,61 @@
  *   const { session } = connect(offer);                   // the other
  *   const stream = (await session).open(header);
  */
-import * as introduce from "./connect/introduce.ts";
+import type { CodeOptions, JoiningByCode, WaitingByCode } from "./connect/code.ts";
+import type { ConnectOptions, Platform } from "./connect/options.ts";
+import * as token from "./connect/token.ts";
 import { createPeer } from "./node/rtc.ts";
 import { findStunServer } from "./node/stun.ts";
+import type { Code } from "./wire/code.ts";
 
-const platform: introduce.Platform = { createPeer, findStunServer };
+/** What only codes need is loaded when the first one is used. */
+const platform: Platform = {
+  createPeer,
+  findStunServer,
+  openSocket: async (url, options) => (await import("./node/websocket.ts")).openSocket(url, options),
+};
 
 /** Waits for another machine; resolves when the offer token is ready. */
-export function listen(options?: introduce.ConnectOptions): Promise<introduce.Waiting> {
-  return introduce.listen(platform, options);
+export function listen(options?: ConnectOptions): Promise<token.Waiting> {
+  return token.listen(platform, options);
 }
 
 /** Joins the machine that made the offer. */
-export function connect(offer: string, options?: introduce.ConnectOptions): introduce.Joining {
-  return introduce.connect(platform, offer, options);
+export function connect(offer: string, options?: ConnectOptions): token.Joining {
+  return token.connect(platform, offer, options);
 }
 
-export type { ConnectOptions, Joining, Waiting } from "./connect/introduce.ts";
+/** Waits for another machine at a rendezvous, on the local network, or both; resolves when there is a code. */
+export async function listenByCode(
+  options: CodeOptions & { readonly words?: number | undefined },
+): Promise<WaitingByCode> {
+  return (await import("./connect/code.ts")).listenByCode(platform, options);
+}
+
+/** Joins the machine that waits with this code. */
+export async function connectByCode(code: Code, options: CodeOptions): Promise<JoiningByCode> {
+  return (await import("./connect/code.ts")).connectByCode(platform, code, options);
+}
+
+export type { Joining, Waiting } from "./connect/token.ts";
+export type { CodeEvent, CodeOptions, JoiningByCode, WaitingByCode } from "./connect/code.ts";
+export type { ConnectOptions } from "./connect/options.ts";
 export type { ConnectionEvent, ConnectedPath } from "./connect/connection.ts";
-export { DEFAULT_STUN } from "./connect/servers.ts";
+export { DEFAULT_STUN, parseRendezvousUrl } from "./connect/servers.ts";
 export { DcpipeError, asDcpipeError, ERROR_CODES, type ErrorCode } from "./errors.ts";
 export type { Session } from "./session/session.ts";
 export type { Stream } from "./session/stream.ts";
 export { REASONS, type Reason } from "./wire/frame.ts";
 export type { Role } from "./wire/hello.ts";
+export {
+  completeWord,
+  formatCode,
+  formatLink,
+  parseCode,
+  parsePeer,
+  type Code,
+  type PeerText,
+} from "./wire/code.ts";
 export { decodeToken, looksLikeToken } from "./wire/token.ts";
 
 export { pipe, type PipeOptions } from "./apps/pipe.ts";
@@ -53,6 +84,7 @@ export type {
   SourceFile,
 } from "./apps/endpoints.ts";
 
+export { configPath, readConfig, type Config } from "./node/config.ts";
 export { createDigest } from "./node/digest.ts";
 export { checkSource, diskTarget, findPlace, openSource, type DiskPlace } from "./node/disk.ts";
 export { toDuplex } from "./node/duplex.ts";

@@ -43,7 +43,7 @@ const parser = yargs(words)
         .usage(
           "Usage: $0 pipe [PEER]\n\nJoins stdin and stdout of both sides. Without PEER: waits, and prints what the other side must run.",
         )
-        .positional("peer", { type: "string", describe: "token of the waiting side" })
+        .positional("peer", { type: "string", describe: "code, link or token; - asks" })
         .option("output", {
           alias: "o",
           type: "string",
@@ -79,7 +79,7 @@ const parser = yargs(words)
         .usage(
           "Usage: $0 receive [PEER] [-o DIR|FILE|-]\n\nReceives files, verified. Without PEER: waits, and prints what the other side must run.",
         )
-        .positional("peer", { type: "string", describe: "token of the waiting side" })
+        .positional("peer", { type: "string", describe: "code, link or token; - asks" })
         .option("output", { alias: "o", type: "string", describe: OUTPUT, requiresArg: true })
         .example("$0 receive TOKEN -o Downloads", "then watch"),
     async (argv) => (await import("./receive.ts")).runReceive(argv as unknown as ReceiveArguments),

@@ -2,13 +2,19 @@
 import { readFileSync } from "node:fs";
 import type { Argv } from "yargs";
 import { DcpipeError } from "../errors.ts";
-import type { ConnectOptions } from "../index.ts";
+import { parseRendezvousUrl, readConfig, type ConnectOptions } from "../index.ts";
+import { askCode } from "./prompt.ts";
 
 export interface CommonOptions {
   readonly to?: string | undefined;
   readonly codeFile?: string | undefined;
   readonly offerFile?: string | undefined;
   readonly answerFile?: string | undefined;
+  /** `--no-rendezvous` gives false. */
+  readonly rendezvous?: string | false | undefined;
+  readonly lan?: boolean | undefined;
+  readonly codeLength?: number | undefined;
+  readonly verify: boolean;
   readonly via?: string | undefined;
   readonly stdioSignal: boolean;
   readonly stun?: readonly string[] | undefined;
@@ -34,7 +40,25 @@ export interface CommonOptions {
 export function commonOptions<T>(yargs: Argv<T>): Argv<T & CommonOptions> {
   const hidden = !process.argv.includes("--help-all");
   return yargs
-    .option("to", { type: "string", describe: "join this PEER (a token)", requiresArg: true })
+    .option("to", { type: "string", describe: "join this PEER: code, link or token", requiresArg: true })
+    .option("rendezvous", {
+      type: "string",
+      describe: "meet by a short code through this URL",
+      requiresArg: true,
+    })
+    .option("lan", { type: "boolean", describe: "meet by a short code on this network" })
+    .option("code-length", {
+      hidden,
+      type: "number",
+      describe: "words in a code  [2]",
+      requiresArg: true,
+    })
+    .option("verify", {
+      hidden,
+      type: "boolean",
+      default: false,
+      describe: "compare a short string before anything flows",
+    })
     .option("code-file", {
       hidden,
       type: "string",
@@ -94,7 +118,12 @@ export function commonOptions<T>(yargs: Argv<T>): Argv<T & CommonOptions> {
     })
     .option("reconnect", { type: "number", describe: "retry a lost peer, seconds  [90]", requiresArg: true })
     .option("limit", { hidden, type: "string", describe: "bytes a second, e.g. 2M", requiresArg: true })
-    .option("qr", { hidden, type: "boolean", default: false, describe: "draw the token as a QR code" })
+    .option("qr", {
+      hidden,
+      type: "boolean",
+      default: false,
+      describe: "draw the link or token as a QR code",
+    })
     .option("json", { type: "boolean", default: false, describe: "events as JSON lines on stderr" })
     .option("quiet", { alias: "q", type: "boolean", default: false, describe: "errors only" })
     .option("verbose", { alias: "v", type: "boolean", default: false, describe: "say more" })
@@ -145,11 +174,22 @@ export function parseRate(text: string | undefined): number | undefined {
   return rate;
 }
 
+/** The rendezvous: --rendezvous, DCPIPE_RENDEZVOUS, the config file. Undefined for none. Throws USAGE. */
+export function findRendezvous({ rendezvous }: CommonOptions): string | undefined {
+  if (rendezvous === false) return undefined;
+  const text = rendezvous ?? (process.env["DCPIPE_RENDEZVOUS"] || undefined) ?? readConfig().rendezvous;
+  return text === undefined ? undefined : parseRendezvousUrl(text);
+}
+
 /**
- * The PEER to join, from wherever it may come: argument, --to, --code-file, DCPIPE_CODE. Undefined for the waiting side.
- * Throws USAGE.
+ * The PEER to join, from wherever it may come: argument, --to, --code-file, DCPIPE_CODE, and for `-` a prompt. Undefined for the
+ * waiting side. Throws USAGE.
  */
-export function findPeer(argument: string | undefined, options: CommonOptions): string | undefined {
+export async function findPeer(
+  argument: string | undefined,
+  options: CommonOptions,
+  stdinIsPayload: boolean,
+): Promise<string | undefined> {
   const sources = [argument, options.to, options.codeFile].filter((source) => source !== undefined);
   if (sources.length > 1) throw new DcpipeError("USAGE", "PEER is given more than once");
   if (options.via !== undefined && sources.length > 0)
@@ -157,15 +197,27 @@ export function findPeer(argument: string | undefined, options: CommonOptions): 
   if (options.stdioSignal && (sources.length > 0 || options.via !== undefined)) {
     throw new DcpipeError("USAGE", "--stdio-signal is for the waiting side, which takes no PEER");
   }
-  if (options.codeFile !== undefined) {
-    try {
-      return readFileSync(options.codeFile === "-" ? 0 : options.codeFile, "utf8");
-    } catch (cause) {
-      throw new DcpipeError("USAGE", `cannot read ${options.codeFile}: ${(cause as Error).message}`, {
-        cause,
-      });
-    }
+  if (sources[0] === "-") {
+    const asked = await askCode(stdinIsPayload);
+    if (asked !== undefined) return asked;
+    if (stdinIsPayload)
+      throw new DcpipeError(
+        "USAGE",
+        "no terminal to ask for a code on: give it as PEER, by --code-file, or in DCPIPE_CODE",
+      );
+    return readFileSync(0, "utf8");
   }
+  if (options.codeFile !== undefined) return readCodeFile(options.codeFile);
   if (options.via !== undefined || options.stdioSignal) return undefined;
   return argument ?? options.to ?? process.env["DCPIPE_CODE"];
+}
+
+function readCodeFile(file: string): string {
+  try {
+    return readFileSync(file, "utf8");
+  } catch (cause) {
+    const { code, message } = cause as NodeJS.ErrnoException;
+    const why = code === "ENOENT" ? "there is no such file" : code === "EACCES" ? "not allowed" : message;
+    throw new DcpipeError("USAGE", `cannot read ${file}: ${why}`, { cause });
+  }
 }

@@ -1,4 +1,5 @@
 /** Lines typed or pasted by a person, or piped in, while something else is awaited. */
+import { completeWord, parsePeer } from "../index.ts";
 import { closeSync, openSync } from "node:fs";
 import { createInterface } from "node:readline";
 import type { Readable } from "node:stream";
@@ -20,6 +21,51 @@ export function openLines(stdinIsPayload: boolean): Lines | undefined {
   if (!process.stderr.isTTY) return undefined;
   const terminal = openTerminal();
   return terminal && readLines(terminal, true);
+}
+
+/**
+ * Asks for a code at the terminal until it is one, with Tab completion of its words. Undefined where there is no terminal, or at the
+ * end of input.
+ */
+export function askCode(stdinIsPayload: boolean): Promise<string | undefined> {
+  const input = process.stdin.isTTY ? process.stdin : stdinIsPayload ? openTerminal() : undefined;
+  if (!input || !process.stderr.isTTY) return Promise.resolve(undefined);
+  const reader = createInterface({ input, output: process.stderr, terminal: true, completer: complete });
+  // The line editor has taken Ctrl-C away from the terminal.
+  reader.on("SIGINT", () => {
+    process.stderr.write("\n");
+    process.kill(process.pid, "SIGINT");
+  });
+  reader.setPrompt("Code of the other side (Tab completes): ");
+  reader.prompt();
+  return new Promise((resolve) => {
+    let answer: string | undefined;
+    reader.on("line", (line) => {
+      try {
+        if (line.trim() !== "") {
+          parsePeer(line);
+          answer = line;
+          reader.close();
+          return;
+        }
+      } catch (error) {
+        process.stderr.write(`${(error as Error).message}\n`);
+      }
+      reader.prompt();
+    });
+    reader.on("close", () => {
+      if (input === process.stdin) input.pause();
+      else input.destroy();
+      resolve(answer);
+    });
+  });
+}
+
+/** Completes the word at the end of the line. */
+export function complete(line: string): [string[], string] {
+  const start = /^\s*\d+(?:[-\s]+[a-z]+)*[-\s]+([a-z]*)$/i.exec(line)?.[1];
+  if (start === undefined) return [[], line];
+  return [completeWord(start).slice(), start];
 }
 
 function openTerminal(): ReadStream | undefined {

@@ -5,7 +5,13 @@
  */
 import { chalkStderr as chalk } from "chalk";
 import type { Ora } from "ora";
-import { DcpipeError, escapeText, type ConnectedPath, type ConnectionEvent } from "../index.ts";
+import {
+  DcpipeError,
+  escapeText,
+  type ConnectedPath,
+  type CodeEvent,
+  type ConnectionEvent,
+} from "../index.ts";
 import { VERDICTS } from "./status.ts";
 
 export interface UiOptions {
@@ -14,6 +20,8 @@ export interface UiOptions {
   readonly verbose: boolean;
   readonly color: boolean;
 }
+
+type RendezvousEvent = CodeEvent & { event: "rendezvous" };
 
 /** A progress line on a terminal moves this often; elsewhere, and in JSON, it is a line now and then. Milliseconds. */
 const FRAME_MS = 100;
@@ -47,6 +55,19 @@ export class Ui {
   offer(token: string, command: string | undefined): void {
     this.#event({ event: "offer", token });
     if (command !== undefined) this.#text(`On the other machine, run:\n\n  ${chalk.bold(command)}\n`);
+  }
+
+  /** There is a code: says it, what the other side must run, and where a browser shows how. */
+  code(code: string, link: string | undefined, command: string): void {
+    this.#event({ event: "code", code, ...(link === undefined ? {} : { link }) });
+    this.#text(`Code: ${chalk.bold(code)}\n\nOn the other machine, run:\n\n  ${chalk.bold(command)}\n`);
+    if (link !== undefined) this.#text(`or open ${link}\n`);
+  }
+
+  /** The short authentication string. */
+  verifier(words: string): void {
+    this.#event({ event: "verify", words });
+    this.#text(`This connection is ${chalk.bold(words)}`);
   }
 
   /** The answer is ready; `show` it to people only where one paste was not enough. */
@@ -84,9 +105,13 @@ export class Ui {
     this.#spinner.start(what);
   }
 
-  connection(event: ConnectionEvent): void {
+  connection(event: ConnectionEvent | RendezvousEvent): void {
     if (event.event === "log") {
       if (this.#verbose) this.note(event.text);
+      return;
+    }
+    if (event.event === "rendezvous") {
+      this.#rendezvous(event.trouble);
       return;
     }
     this.stopWaiting();
@@ -95,6 +120,17 @@ export class Ui {
       this.#text(chalk.yellow(`Connection lost (${event.reason}); reconnecting ...`));
     else
       this.#text(`${event.event === "connected" ? "Connected" : "Connected again"}: ${describePath(event)}`);
+  }
+
+  #rendezvous(trouble: string | undefined): void {
+    this.#event({ event: "rendezvous", state: trouble === undefined ? "back" : "lost", reason: trouble });
+    const waited = this.#spinner?.isSpinning === true ? this.#spinner.text : undefined;
+    this.#text(
+      trouble === undefined
+        ? "The rendezvous is back"
+        : chalk.yellow(`${escapeText(trouble)}; trying again ...`),
+    );
+    if (waited !== undefined) this.#spinner?.start(waited);
   }
 
   /** How far a transfer is; call as often as you like. */

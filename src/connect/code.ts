@@ -59,12 +59,16 @@ export interface WaitingByCode {
   readonly rendezvous: string | undefined;
   /** Resolves when the other side is there. Rejects with CODE_WRONG, TIMEOUT, ABORTED, ... */
   readonly session: Promise<Session>;
+  /** The short authentication string, known when the session is: both people see the same one when nobody sits in between. */
+  readonly verifier: Promise<string>;
   close(): void;
 }
 
 export interface JoiningByCode {
   /** Resolves when the other side is there. Rejects with CODE_UNKNOWN, CODE_USED, CODE_WRONG, SIGNALLING, ... */
   readonly session: Promise<Session>;
+  /** The short authentication string, known when the session is: both people see the same one when nobody sits in between. */
+  readonly verifier: Promise<string>;
   close(): void;
 }
 
@@ -150,17 +154,20 @@ export async function listenByCode(
       },
     });
   } else announce(0).catch(over.reject);
-  void over.promise.then(
-    () => introduction.release(meeting.outcome),
-    (error: unknown) => {
-      meeting.connection?.fail(asDcpipeError(error, "SIGNALLING"));
-      return introduction.release(meeting.connection ? "failed" : "left");
-    },
-  ).finally(() => lan?.close());
+  void over.promise
+    .then(
+      () => introduction.release(meeting.outcome),
+      (error: unknown) => {
+        meeting.connection?.fail(asDcpipeError(error, "SIGNALLING"));
+        return introduction.release(meeting.connection ? "failed" : "left");
+      },
+    )
+    .finally(() => lan?.close());
   const given = await Promise.race([first, over.promise.then(() => first)]);
   return {
     ...given,
     session: over.promise,
+    verifier: over.verifier,
     close: () => {
       over.reject(new DcpipeError("ABORTED", "stopped waiting"));
     },
@@ -204,10 +211,10 @@ export function connectByCode(platform: Platform, code: Code, options: CodeOptio
           post: (candidates) => {
             introduction.post(candidates);
           },
-          onsession: (session) => {
+          onsession: (session, verifier) => {
             ways.delete(url);
             void introduction.release(attempt.outcome);
-            over.resolve(session);
+            over.resolve(session, verifier);
           },
           onfailed: failed,
         });
@@ -240,14 +247,14 @@ export function connectByCode(platform: Platform, code: Code, options: CodeOptio
       setTimeout(() => {
         searching = false;
         judge();
-      }, LAN_MS).unref?.();
+      }, LAN_MS);
   }
   const end = (error: DcpipeError): void => {
     search.abort();
     for (const [url, { introduction, attempt }] of ways) {
       ways.delete(url);
       attempt.connection?.fail(error);
-      void introduction.release("left");
+      void introduction.release(error.code === "TIMEOUT" && attempt.connection ? "failed" : "left");
     }
   };
   over.promise.then(
@@ -260,10 +267,15 @@ export function connectByCode(platform: Platform, code: Code, options: CodeOptio
   );
   return {
     session: over.promise,
+    verifier: over.verifier,
     close: () => {
       over.reject(new DcpipeError("ABORTED", "stopped"));
     },
   };
+}
+
+function newCertificate(): Certificate {
+  return certificateFromSeed(crypto.getRandomValues(new Uint8Array(CERTIFICATE_SEED_SIZE)));
 }
 
 /** One try to become a connection. */
@@ -285,13 +297,13 @@ class Attempt {
   }
 
   get certificate(): Certificate {
-    this.#certificate ??= certificateFromSeed(crypto.getRandomValues(new Uint8Array(CERTIFICATE_SEED_SIZE)));
+    this.#certificate ??= newCertificate();
     return this.#certificate;
   }
 
   /** Makes what takes time and needs nobody. */
   prepare(): void {
-    void this.certificate;
+    this.#certificate ??= newCertificate();
   }
 
   /** To be reported when the session stands. */
@@ -307,7 +319,7 @@ class Attempt {
     { keys, fingerprints, servers }: Introduced,
     events: {
       readonly post: (candidates: readonly Candidate[]) => void;
-      readonly onsession: (session: Session) => void;
+      readonly onsession: (session: Session, verifier: string) => void;
       readonly onfailed: (error: DcpipeError) => void;
     },
   ): void {
@@ -356,9 +368,14 @@ class Attempt {
     });
     this.connection = connection;
     follow(connection, options.signal);
-    connection.session.then(events.onsession, (error: unknown) => {
-      events.onfailed(asDcpipeError(error, "ICE_FAILED"));
-    });
+    connection.session.then(
+      (session) => {
+        events.onsession(session, keys.verifier(fingerprints));
+      },
+      (error: unknown) => {
+        events.onfailed(asDcpipeError(error, "ICE_FAILED"));
+      },
+    );
   }
 
   /** The caller's own, and what the rendezvous lends. */
@@ -380,7 +397,8 @@ class Attempt {
 /** The one end that an introduction comes to: a session, an error, the caller's signal, or the end of time. */
 class Ending {
   readonly promise: Promise<Session>;
-  resolve!: (session: Session) => void;
+  readonly verifier: Promise<string>;
+  resolve!: (session: Session, verifier: string) => void;
   reject!: (error: DcpipeError) => void;
   settled = false;
   #timer: ReturnType<typeof setTimeout> | undefined;
@@ -389,6 +407,7 @@ class Ending {
     const abort = (): void => {
       this.reject(new DcpipeError("ABORTED", "stopped", { cause: signal?.reason }));
     };
+    let said = "";
     this.promise = new Promise((resolve, reject) => {
       const settle = (then: () => void): void => {
         if (this.settled) return;
@@ -397,8 +416,9 @@ class Ending {
         signal?.removeEventListener("abort", abort);
         then();
       };
-      this.resolve = (session) => {
+      this.resolve = (session, verifier) => {
         settle(() => {
+          said = verifier;
           resolve(session);
         });
       };
@@ -408,10 +428,13 @@ class Ending {
         });
       };
     });
-    this.promise.catch(() => undefined);
+    this.verifier = this.promise.then(() => said);
+    this.verifier.catch(() => undefined);
     if (timeoutMs > 0 && timeoutMs !== Infinity)
       this.#timer = setTimeout(() => {
-        this.reject(new DcpipeError("TIMEOUT", `the other side did not connect within ${timeoutMs / 1000} s`));
+        this.reject(
+          new DcpipeError("TIMEOUT", `the other side did not connect within ${timeoutMs / 1000} s`),
+        );
       }, timeoutMs);
     if (signal?.aborted) abort();
     else signal?.addEventListener("abort", abort);

@@ -153,7 +153,8 @@ export class Connection {
     const fresh = this.#learn(candidates);
     const peer = this.#link?.peer;
     if (peer?.state !== "checking") return;
-    if (performance.now() - this.#linkTime < YOUNG_MS) for (const candidate of fresh) peer.addCandidate(candidate);
+    if (performance.now() - this.#linkTime < YOUNG_MS)
+      for (const candidate of fresh) peer.addCandidate(candidate);
     // A fresh try checks all pairs at once instead of in the slow rhythm of an old one.
     else this.#restart?.();
   }

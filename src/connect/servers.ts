@@ -41,6 +41,28 @@ export function parseTurnUrl(url: string): TurnServer {
   }
 }
 
+/**
+ * The URL of a rendezvous as http or https, with a slash at its end: `example.org` -> `https://example.org/`. A machine's own name needs no
+ * certificate: `localhost:8787` -> `http://localhost:8787/`. Throws USAGE.
+ */
+export function parseRendezvousUrl(text: string): string {
+  const bare = text.trim();
+  const local = /^(localhost|127\.[\d.]+|\[::1\])(:\d+)?(\/|$)/i.test(bare);
+  const full = /^[a-z][a-z\d+.-]*:\/\//i.test(bare) ? bare : `${local ? "http" : "https"}://${bare}`;
+  let url: URL;
+  try {
+    url = new URL(full.replace(/^ws(s?):/i, "http$1:"));
+  } catch (cause) {
+    throw new DcpipeError("USAGE", `"${text}" is no URL of a rendezvous: write https://HOST`, { cause });
+  }
+  if (!/^https?:$/.test(url.protocol) || bare === "")
+    throw new DcpipeError("USAGE", `"${text}" is no URL of a rendezvous: write https://HOST`);
+  if (url.username !== "" || url.password !== "" || url.search !== "" || url.hash !== "")
+    throw new DcpipeError("USAGE", "the URL of a rendezvous has no user, no query and no fragment");
+  if (!url.pathname.endsWith("/")) url.pathname += "/";
+  return url.href;
+}
+
 /** `turn:host[:port][?transport=udp]`, RFC 7065: credentials come beside it. Throws USAGE. */
 export function parseTurnServer(url: string): { host: string; port: number } {
   const [, scheme, where, transport] = /^(turns?):([^?@]+)(?:\?transport=(udp|tcp|tls))?$/.exec(url) ?? [];

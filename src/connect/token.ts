@@ -30,6 +30,8 @@ export interface Waiting {
   answer(token: string): void;
   /** Resolves when the other side is there, with or without an answer. Rejects with TIMEOUT, ABORTED, ... */
   readonly session: Promise<Session>;
+  /** The short authentication string: both people see the same one when nobody sits in between. */
+  readonly verifier: string;
   /** Stops waiting; a session that stands goes on. */
   close(): void;
 }
@@ -39,9 +41,10 @@ export interface Joining {
   readonly answer: Promise<string>;
   /** Resolves when the other side is there. Rejects with TIMEOUT, ICE_FAILED, AUTH_FAILED, ... */
   readonly session: Promise<Session>;
+  /** The short authentication string, as on the other side. */
+  readonly verifier: string;
   close(): void;
 }
-
 
 /** Waits for another machine: resolves when the offer token is ready. Throws USAGE, NO_WEBRTC. */
 export async function listen(platform: Platform, options: ConnectOptions = {}): Promise<Waiting> {
@@ -49,13 +52,14 @@ export async function listen(platform: Platform, options: ConnectOptions = {}): 
   const keys = new Keys(secret);
   const certificate = certificateFromSeed(crypto.getRandomValues(new Uint8Array(CERTIFICATE_SEED_SIZE)));
   const joining = certificateFromSeed(keys.joiningSeed).fingerprint;
+  const fingerprints = { waiting: certificate.fingerprint, joining };
   const network = parseNetwork(options);
   const connection = new Connection({
     context: {
       role: "waiting",
       keys,
       certificate,
-      fingerprints: { waiting: certificate.fingerprint, joining },
+      fingerprints,
       createPeer: platform.createPeer,
       bind: options.bind,
       turn: network.turn,
@@ -89,6 +93,7 @@ export async function listen(platform: Platform, options: ConnectOptions = {}): 
       connection.addCandidates(answer.candidates);
     },
     session: connection.session,
+    verifier: keys.verifier(fingerprints),
     close: () => {
       connection.fail(new DcpipeError("ABORTED", "stopped waiting"));
     },
@@ -103,13 +108,14 @@ export function connect(platform: Platform, offerText: string, options: ConnectO
   const offer = decodeToken(offerText, "offer");
   const keys = new Keys(offer.secret);
   const certificate = certificateFromSeed(keys.joiningSeed);
+  const fingerprints = { waiting: offer.fingerprint, joining: certificate.fingerprint };
   const network = parseNetwork(options);
   const connection = new Connection({
     context: {
       role: "joining",
       keys,
       certificate,
-      fingerprints: { waiting: offer.fingerprint, joining: certificate.fingerprint },
+      fingerprints,
       createPeer: platform.createPeer,
       bind: options.bind,
       turn: network.turn,
@@ -132,9 +138,9 @@ export function connect(platform: Platform, offerText: string, options: ConnectO
   return {
     answer,
     session: connection.session,
+    verifier: keys.verifier(fingerprints),
     close: () => {
       connection.fail(new DcpipeError("ABORTED", "stopped"));
     },
   };
 }
-

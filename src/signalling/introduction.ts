@@ -215,9 +215,7 @@ export class WaitingIntroduction {
     }
     this.#taken = { mailbox, sealed: new SealedMailbox(mailbox, keys, "waiting") };
     for (const way of this.#ways) way.burn();
-    mailbox.post(
-      encodeIntroduction({ type: "CONFIRM", tag: keys.confirmation("waiting", own, answer) }),
-    );
+    mailbox.post(encodeIntroduction({ type: "CONFIRM", tag: keys.confirmation("waiting", own, answer) }));
     this.#options.onintroduced({ keys, fingerprints, servers });
   }
 

@@ -158,7 +158,7 @@ export class Mailbox {
   async #run(): Promise<void> {
     const started = performance.now();
     let pause = FIRST_PAUSE_MS;
-    while (!this.closed) {
+    while (!this.#stop.signal.aborted) {
       let trouble: DcpipeError;
       try {
         const { code, reason } = await this.#connect();
@@ -260,7 +260,8 @@ export class Mailbox {
       case "MESSAGE":
         // What was on its way twice comes twice.
         if (message.index < this.#received) return;
-        if (message.index > this.#received) throw new DcpipeError("PROTOCOL", "the rendezvous left out a message");
+        if (message.index > this.#received)
+          throw new DcpipeError("PROTOCOL", "the rendezvous left out a message");
         this.#received++;
         this.#options.onbody(message.body, message.index);
         break;

@@ -1,13 +1,8 @@
 /** From a token to a session and through everything that may happen to it, over an ether without WebRTC. */
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import type { ConnectionEvent } from "../../src/connect/connection.ts";
-import {
-  connect,
-  listen,
-  type ConnectOptions,
-  type Joining,
-  type Waiting,
-} from "../../src/connect/token.ts";
+import type { ConnectOptions } from "../../src/connect/options.ts";
+import { connect, listen, type Joining, type Waiting } from "../../src/connect/token.ts";
 import { DcpipeError, type ErrorCode } from "../../src/errors.ts";
 import type { Session } from "../../src/session/session.ts";
 import type { Stream } from "../../src/session/stream.ts";

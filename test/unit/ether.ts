@@ -2,6 +2,7 @@
  * Peers without WebRTC, on virtual time: two of them meet when their credentials fit, one knows where the other is, and the
  * ether lets packets through. What a test wants to go wrong, it switches on.
  */
+import { DcpipeError } from "../../src/errors.ts";
 import type { Platform } from "../../src/connect/options.ts";
 import type { Channel } from "../../src/transport/channel.ts";
 import type { Candidate, Peer, PeerConfig, PeerPath, PeerState } from "../../src/transport/peer.ts";
@@ -179,6 +180,7 @@ export class Host {
         return Promise.resolve(peer);
       },
       findStunServer: () => Promise.resolve(undefined),
+      openSocket: () => Promise.reject(new DcpipeError("SIGNALLING", "there is no rendezvous")),
     };
   }
 

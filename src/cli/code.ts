@@ -1,0 +1,80 @@
+/** By code: through a rendezvous, the local network, or both at once. */
+import {
+  connectByCode,
+  formatCode,
+  formatLink,
+  listenByCode,
+  preload,
+  type Code,
+  type CodeEvent,
+  type ConnectOptions,
+} from "../index.ts";
+import type { Command, Met } from "./meet.ts";
+import type { Ui } from "./ui.ts";
+
+export async function waitByCode(
+  rendezvous: string | undefined,
+  network: ConnectOptions,
+  command: Command,
+  ui: Ui,
+): Promise<Met> {
+  const { options } = command;
+  let drawn = Promise.resolve();
+  const waiting = await listenByCode({
+    ...network,
+    rendezvous,
+    lan: options.lan,
+    words: options.codeLength,
+    onevent: (event) => {
+      if (event.event === "code") drawn = drawn.then(() => showCode(event, command, ui));
+      else ui.connection(event);
+    },
+  });
+  // The other side may come any moment: what takes time to load is loaded while nobody waits for it.
+  preload();
+  try {
+    await drawn;
+    const session = await waiting.session;
+    return { session, role: "waiting", verifier: await waiting.verifier };
+  } finally {
+    waiting.close();
+    ui.stopWaiting();
+  }
+}
+
+/** Says the code, and how the other side goes on. */
+async function showCode(event: CodeEvent & { event: "code" }, command: Command, ui: Ui): Promise<void> {
+  const code = formatCode(event.code);
+  const url = event.rendezvous;
+  const link = url === undefined ? undefined : formatLink(url, event.code);
+  const where = url === undefined ? "" : ` --rendezvous ${url.replace(/\/$/, "")}`;
+  ui.code(code, link, `${command.counterpart(code)}${where}`);
+  if (command.options.qr) await ui.qr(link ?? code);
+  await ui.wait("Waiting for the other side");
+}
+
+export async function joinByCode(
+  code: Code,
+  rendezvous: string | undefined,
+  network: ConnectOptions,
+  command: Command,
+  ui: Ui,
+): Promise<Met> {
+  const joining = await connectByCode(code, {
+    ...network,
+    rendezvous,
+    lan: command.options.lan,
+    onevent: (event) => {
+      if (event.event !== "code") ui.connection(event);
+    },
+  });
+  preload();
+  await ui.wait("Connecting");
+  try {
+    const session = await joining.session;
+    return { session, role: "joining", verifier: await joining.verifier };
+  } finally {
+    joining.close();
+    ui.stopWaiting();
+  }
+}

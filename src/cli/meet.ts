@@ -1,0 +1,59 @@
+/**
+ * How the two sides meet, as the command line asks for it:
+ *
+ *   PEER is a code or a link                     ->  join by code (cli/code.ts)
+ *   PEER is a token, --via, an offer file there  ->  join by token (cli/token.ts)
+ *   none of them, and a rendezvous or --lan      ->  wait by code
+ *   none of them                                 ->  wait by token
+ */
+import { findOffer, parsePeer, type ConnectOptions, type Role, type Session } from "../index.ts";
+import { joinByCode, waitByCode } from "./code.ts";
+import { connectOptions, findPeer, findRendezvous, type CommonOptions } from "./options.ts";
+import { joinByToken, viaOffer, waitByToken } from "./token.ts";
+import type { Ui } from "./ui.ts";
+
+export interface Command {
+  readonly argument: string | undefined;
+  readonly options: CommonOptions;
+  /** stdin carries payload, so tokens are read elsewhere. */
+  readonly stdinIsPayload: boolean;
+  /** The other side's command around its token or code, e.g. `dcpipe receive TOKEN`. */
+  readonly counterpart: (peer: string) => string;
+}
+
+export interface Met {
+  readonly session: Session;
+  readonly role: Role;
+  /** The short authentication string. */
+  readonly verifier: string;
+}
+
+export async function meet(command: Command, ui: Ui, signal: AbortSignal): Promise<Met> {
+  const { options, argument } = command;
+  const network: ConnectOptions = {
+    ...connectOptions(options),
+    signal,
+    onevent: (event) => {
+      ui.connection(event);
+    },
+  };
+  const text = await findPeer(argument, options, command.stdinIsPayload);
+  if (options.via !== undefined)
+    return joinByToken(await viaOffer(options.via, signal), network, command, ui, signal);
+  if (text !== undefined) {
+    const peer = parsePeer(text);
+    if (peer.kind === "token") return joinByToken({ text: peer.token }, network, command, ui, signal);
+    const rendezvous = peer.kind === "link" ? peer.rendezvous : findRendezvous(options);
+    return joinByCode(peer.code, rendezvous, network, command, ui);
+  }
+  if (options.offerFile !== undefined) {
+    const offer = await findOffer(options.offerFile, { signal });
+    if (offer !== undefined) return joinByToken({ text: offer }, network, command, ui, signal);
+  }
+  // Who names a means of carrying tokens wants tokens.
+  const byToken = options.offerFile !== undefined || options.answerFile !== undefined || options.stdioSignal;
+  const rendezvous = byToken ? undefined : findRendezvous(options);
+  if (rendezvous !== undefined || (options.lan === true && !byToken))
+    return waitByCode(rendezvous, network, command, ui);
+  return waitByToken(network, command, ui, signal);
+}
