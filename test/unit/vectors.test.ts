@@ -3,6 +3,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { describe, expect, test } from "vitest";
 import { DcpipeError } from "../../src/errors.ts";
+import { createShare, generator, sharedSecret } from "../../src/signalling/cpace.ts";
 import { Reader, Writer } from "../../src/wire/bytes.ts";
 import { readCandidates, writeCandidates } from "../../src/wire/candidate.ts";
 import { decodeFrames, FRAME, REASONS, writeFrame, type Frame } from "../../src/wire/frame.ts";
@@ -19,7 +20,7 @@ import { decodeLane, encodeLane } from "../../src/wire/lane.ts";
 import { decodeToken, encodeToken } from "../../src/wire/token.ts";
 
 const FOLDER = resolve(import.meta.dirname, "../vectors");
-const LAYERS = ["frame", "header", "hello", "candidates", "lane", "record", "token"] as const;
+const LAYERS = ["frame", "header", "hello", "candidates", "lane", "record", "token", "cpace"] as const;
 type Layer = (typeof LAYERS)[number];
 
 interface Vector {
@@ -162,6 +163,31 @@ function record(body: Uint8Array): Outcome {
   return { value, again: hex(reader.take(reader.varint())) };
 }
 
+/** A run of CPace, from both ends. */
+function cpace(body: string): Outcome {
+  const given = new Map(body.split("\n").map((line) => line.split(" ") as [string, string]));
+  const take = (name: string): Uint8Array => bytes(given.get(name) ?? "missing");
+  const sid = take("sid");
+  const g = generator(take("PRS"), take("CI"), sid);
+  const a = createShare(g, take("ya"));
+  const b = createShare(g, take("yb"));
+  const initiator = { point: a.point, data: take("ADa") };
+  const responder = { point: b.point, data: take("ADb") };
+  const ISK = sharedSecret({ secret: a.secret, theirs: b.point, sid, initiator, responder });
+  expect(sharedSecret({ secret: b.secret, theirs: a.point, sid, initiator, responder })).toEqual(ISK);
+  return { value: { generator: g, Ya: a.point, Yb: b.point, ISK }, again: "" };
+}
+
+/** A point that comes from the other side. */
+function point(theirs: Uint8Array): Outcome {
+  const secret = new Uint8Array(32).fill(7);
+  const sent = { point: theirs, data: new Uint8Array() };
+  by("cpace", () =>
+    sharedSecret({ secret, theirs, sid: new Uint8Array(), initiator: sent, responder: sent }),
+  );
+  return { value: undefined, again: "" };
+}
+
 const INPUTS: Readonly<Record<string, (body: string) => Outcome>> = {
   frames: (body) => {
     const value = frames(bytes(body));
@@ -204,6 +230,8 @@ const INPUTS: Readonly<Record<string, (body: string) => Outcome>> = {
   record: (body) => record(bytes(body)),
   offer: (body) => pasted(body, "offer"),
   answer: (body) => pasted(body, "answer"),
+  cpace,
+  point: (body) => point(bytes(body)),
 };
 
 const all = readdirSync(FOLDER);
