@@ -12,6 +12,7 @@
 import { ristretto255, ristretto255_hasher } from "@noble/curves/ed25519.js";
 import { bytesToNumberLE } from "@noble/curves/utils.js";
 import { sha512 } from "@noble/hashes/sha2.js";
+import { concatBytes } from "@noble/hashes/utils.js";
 import { protocolError } from "../wire/bytes.ts";
 import { RENDEZVOUS_PROTOCOL } from "../wire/rendezvous.ts";
 
@@ -71,13 +72,13 @@ export function sharedSecret({ secret, theirs, sid, initiator, responder }: Run)
   const k = multiply(secret, decodePoint(theirs));
   const head = lvCat(ascii(`${DSI}_ISK`), sid, k);
   return sha512(
-    concat([head, lvCat(initiator.point, initiator.data), lvCat(responder.point, responder.data)]),
+    concatBytes(head, lvCat(initiator.point, initiator.data), lvCat(responder.point, responder.data)),
   );
 }
 
 /** lv_cat of the draft: each part behind its length in LEB128. */
 export function lvCat(...parts: readonly Uint8Array[]): Uint8Array {
-  return concat(parts.flatMap((part) => [leb128(part.length), part]));
+  return concatBytes(...parts.flatMap((part) => [leb128(part.length), part]));
 }
 
 type Point = InstanceType<typeof ristretto255.Point>;
@@ -110,16 +111,6 @@ function leb128(value: number): Uint8Array {
   for (let rest = value; bytes.length === 0 || rest > 0; rest >>>= 7)
     bytes.push((rest & 0x7f) | (rest > 0x7f ? 0x80 : 0));
   return Uint8Array.from(bytes);
-}
-
-function concat(parts: readonly Uint8Array[]): Uint8Array {
-  const out = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    out.set(part, at);
-    at += part.length;
-  }
-  return out;
 }
 
 function ascii(text: string): Uint8Array {

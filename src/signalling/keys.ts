@@ -1,7 +1,9 @@
 /**
- * Section 2.3 of docs/protocol.md: the key schedule. One secret, pasted or agreed on by a PAKE, and everything else derived:
+ * Sections 2.3 and 8 of docs/protocol.md: the key schedule. One secret, pasted or agreed on by CPace, and everything else
+ * derived:
  *
- *   prk = HKDF-Extract(salt = "dcpipe 1", secret)                                   RFC 5869, SHA-256
+ *   prk = HKDF-Extract(salt = "dcpipe 1", a token's secret)                         RFC 5869, SHA-256
+ *   prk = HKDF-Extract(salt = "dcpipe 1 code", the ISK of a code)
  *
  *   HKDF-Expand(prk, info)            info                                  bytes
  *   ICE ufrag and pwd of a side       "ice ROLE EPOCH INDEX"                6 + 18, as base64 (8 + 24 characters)
@@ -10,11 +12,23 @@
  *   proof key of a side               "proof ROLE"                          32
  *
  *   proof = HMAC-SHA256(proof key, "EPOCH INDEX" | waiting fingerprint | joining fingerprint), first 16 bytes
+ *
+ *   of a code only:
+ *   confirmation key of a side        "confirm ROLE"                        32
+ *   sealing key of a side             "seal ROLE"                           32
+ *   name of the mailbox               "mailbox"                             16
+ *
+ *   tag = HMAC-SHA256(confirmation key, HELLO's point | its fingerprint | ANSWER's point | its fingerprint)
+ *
+ *   for people to compare             "verify" | waiting fingerprint | joining fingerprint      4, a word each
  */
 import { expand, extract } from "@noble/hashes/hkdf.js";
 import { hmac } from "@noble/hashes/hmac.js";
 import { sha256 } from "@noble/hashes/sha2.js";
+import { concatBytes } from "@noble/hashes/utils.js";
+import { passwordFrom } from "../wire/code.ts";
 import { PROOF_SIZE, type Role } from "../wire/hello.ts";
+import { NAME_SIZE } from "../wire/rendezvous.ts";
 import { OFFER_ID_SIZE } from "../wire/token.ts";
 
 export interface Fingerprints {
@@ -22,11 +36,26 @@ export interface Fingerprints {
   readonly joining: Uint8Array;
 }
 
+/** What HELLO and ANSWER of an introduction by code carry. */
+export interface Introduced {
+  readonly point: Uint8Array;
+  readonly fingerprint: Uint8Array;
+}
+
+/** Words of the short authentication string. */
+const VERIFIER_WORDS = 4;
+
 export class Keys {
   readonly #prk: Uint8Array;
 
-  constructor(secret: Uint8Array) {
-    this.#prk = extract(sha256, secret, ascii("dcpipe 1"));
+  /** Of a token's secret. */
+  constructor(secret: Uint8Array, salt: "dcpipe 1" | "dcpipe 1 code" = "dcpipe 1") {
+    this.#prk = extract(sha256, secret, ascii(salt));
+  }
+
+  /** Of the intermediate session key that a code gave. */
+  static fromCode(isk: Uint8Array): Keys {
+    return new Keys(isk, "dcpipe 1 code");
   }
 
   /** ICE credentials of one side for one channel. Fresh for each epoch, so that a dead connection's checks go unanswered. */
@@ -48,12 +77,31 @@ export class Keys {
 
   /** Key confirmation for one channel: that side holds the secret and sees the same two certificates. */
   proof(role: Role, epoch: number, index: number, { waiting, joining }: Fingerprints): Uint8Array {
-    const context = ascii(`${epoch} ${index}`);
-    const data = new Uint8Array(context.length + waiting.length + joining.length);
-    data.set(context);
-    data.set(waiting, context.length);
-    data.set(joining, context.length + waiting.length);
+    const data = concatBytes(ascii(`${epoch} ${index}`), waiting, joining);
     return hmac(sha256, this.#expand(`proof ${role}`, 32), data).subarray(0, PROOF_SIZE);
+  }
+
+  /** The tag by which one side of an introduction by code shows that it has the same key and saw the same messages, 32 bytes. */
+  confirmation(role: Role, hello: Introduced, answer: Introduced): Uint8Array {
+    const data = concatBytes(hello.point, hello.fingerprint, answer.point, answer.fingerprint);
+    return hmac(sha256, this.#expand(`confirm ${role}`, 32), data);
+  }
+
+  /** The key under which that side seals what it posts, 32 bytes. */
+  sealKey(role: Role): Uint8Array {
+    return this.#expand(`seal ${role}`, 32);
+  }
+
+  /** The mailbox in which the two meet again, 16 bytes. */
+  get mailboxName(): Uint8Array {
+    return this.#expand("mailbox", NAME_SIZE);
+  }
+
+  /** The short authentication string, which people compare: both see the same words when nobody sits between them. */
+  verifier({ waiting, joining }: Fingerprints): string {
+    return passwordFrom(
+      expand(sha256, this.#prk, concatBytes(ascii("verify"), waiting, joining), VERIFIER_WORDS),
+    );
   }
 
   #expand(info: string, length: number): Uint8Array {

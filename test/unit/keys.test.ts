@@ -1,7 +1,9 @@
 import { createHmac, hkdfSync } from "node:crypto";
+import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { Keys } from "../../src/signalling/keys.ts";
 import { sameBytes } from "../../src/wire/bytes.ts";
+import { WORDS } from "../../src/wire/words.ts";
 
 const secret = Uint8Array.from({ length: 16 }, (_, i) => i);
 const fingerprints = {
@@ -82,6 +84,98 @@ describe("keys", () => {
       ]),
     ];
     expect(new Set(all).size).toBe(all.length);
+  });
+});
+
+describe("keys of a code", () => {
+  const isk = Uint8Array.from({ length: 64 }, (_, i) => 255 - i);
+  const keys = Keys.fromCode(isk);
+  const hello = { point: new Uint8Array(32).fill(1), fingerprint: fingerprints.waiting };
+  const answer = { point: new Uint8Array(32).fill(2), fingerprint: fingerprints.joining };
+  const roles = ["waiting", "joining"] as const;
+
+  function deriveCode(info: string | Buffer, length: number): Buffer {
+    return Buffer.from(hkdfSync("sha256", isk, "dcpipe 1 code", info, length));
+  }
+
+  test("fixed values: a change here is a change of the protocol", () => {
+    expect(hex(keys.confirmation("waiting", hello, answer))).toBe("37a12ceeeb588c2ebf66dead1117654ca5ff65f7127448387b2afdd694e59066");
+    expect(hex(keys.confirmation("joining", hello, answer))).toBe("193a1a3200e97b985624e70a1ef0860d64292d90d0dafe67d4888cdf40865c61");
+    expect(hex(keys.sealKey("waiting"))).toBe("850ce19fa74294b89d2f5e482d8769c04dc591b376e65d36d414f284cd4fd2f7");
+    expect(hex(keys.mailboxName)).toBe("530db6b70bc725feb8183dc1fd22d7fe");
+    expect(keys.verifier(fingerprints)).toBe("laptop-museum-butter-sugar");
+    expect(new Keys(secret).verifier(fingerprints)).toBe("satchel-robot-circus-galaxy");
+  });
+
+  test("the schedule is HKDF-SHA256 with the infos of the specification", () => {
+    expect(hex(keys.mailboxName)).toBe(hex(deriveCode("mailbox", 16)));
+    for (const role of roles) {
+      expect(hex(keys.sealKey(role))).toBe(hex(deriveCode(`seal ${role}`, 32)));
+      const { ufrag, pwd } = keys.ice(role, 0, 0);
+      expect(ufrag + pwd).toBe(deriveCode(`ice ${role} 0 0`, 24).toString("base64"));
+      const tag = createHmac("sha256", deriveCode(`confirm ${role}`, 32));
+      for (const { point, fingerprint } of [hello, answer]) tag.update(point).update(fingerprint);
+      expect(hex(keys.confirmation(role, hello, answer))).toBe(tag.digest("hex"));
+    }
+    const info = Buffer.concat([Buffer.from("verify"), fingerprints.waiting, fingerprints.joining]);
+    const words = [...deriveCode(info, 4)].map((byte) => WORDS[byte]);
+    expect(keys.verifier(fingerprints)).toBe(words.join("-"));
+  });
+
+  test("both sides agree, and a tag differs by key, role, point and fingerprint", () => {
+    const point = fc.uint8Array({ minLength: 32, maxLength: 32 });
+    const sent = fc.record({ point, fingerprint: point });
+    const flip = (bytes: Uint8Array, bit: number): Uint8Array =>
+      bytes.map((byte, i) => (i === bit >> 3 ? byte ^ (1 << (bit & 7)) : byte));
+    fc.assert(
+      fc.property(point, sent, sent, fc.nat(255), (shared, h, a, bit) => {
+        const mine = Keys.fromCode(shared);
+        const theirs = Keys.fromCode(shared.slice());
+        for (const role of roles)
+          expect(mine.confirmation(role, h, a)).toEqual(theirs.confirmation(role, h, a));
+        const tags = [
+          mine.confirmation("waiting", h, a),
+          mine.confirmation("joining", h, a),
+          Keys.fromCode(flip(shared, bit)).confirmation("waiting", h, a),
+          mine.confirmation("waiting", { ...h, point: flip(h.point, bit) }, a),
+          mine.confirmation("waiting", { ...h, fingerprint: flip(h.fingerprint, bit) }, a),
+          mine.confirmation("waiting", h, { ...a, point: flip(a.point, bit) }),
+          mine.confirmation("waiting", h, { ...a, fingerprint: flip(a.fingerprint, bit) }),
+        ];
+        expect(new Set(tags.map(hex)).size).toBe(tags.length);
+        expect(tags.every(({ length }) => length === 32)).toBe(true);
+      }),
+      { numRuns: 100 },
+    );
+  });
+
+  test("the same bytes as a token's secret and as a code's key have nothing in common", () => {
+    const all = [new Keys(isk), keys].flatMap((each) => [
+      each.ice("waiting", 0, 0).pwd,
+      hex(each.joiningSeed),
+      hex(each.offerId),
+      hex(each.proof("waiting", 0, 0, fingerprints)),
+      hex(each.confirmation("waiting", hello, answer)),
+      hex(each.sealKey("waiting")),
+      hex(each.sealKey("joining")),
+      hex(each.mailboxName),
+      each.verifier(fingerprints),
+    ]);
+    expect(new Set(all).size).toBe(all.length);
+  });
+
+  test("the words to compare differ by secret and by either certificate", () => {
+    const other = new Uint8Array(32).fill(0xcc);
+    const all = [
+      keys.verifier(fingerprints),
+      keys.verifier({ ...fingerprints, waiting: other }),
+      keys.verifier({ ...fingerprints, joining: other }),
+      keys.verifier({ waiting: fingerprints.joining, joining: fingerprints.waiting }),
+      new Keys(secret).verifier(fingerprints),
+    ];
+    expect(new Set(all).size).toBe(all.length);
+    for (const text of all) expect(text.split("-").every((word) => WORDS.includes(word))).toBe(true);
+    for (const text of all) expect(text.split("-")).toHaveLength(4);
   });
 });
 

@@ -31,7 +31,10 @@ const ROOMS: Readonly<Record<string, Room>> = {
   wire: { imports: ["errors"], packages: [] },
   transport: { imports: ["errors"], packages: ["@noble/curves", "@noble/hashes"] },
   session: { imports: ["errors", "wire", "transport/channel.ts"], packages: [] },
-  signalling: { imports: ["errors", "wire"], packages: ["@noble/curves", "@noble/hashes"] },
+  signalling: {
+    imports: ["errors", "wire"],
+    packages: ["@noble/ciphers", "@noble/curves", "@noble/hashes"],
+  },
   connect: { imports: ["errors", "wire", "transport", "session", "signalling"], packages: [] },
   apps: { imports: ["errors", "wire", "session"], packages: ["@noble/hashes"] },
   node: {
