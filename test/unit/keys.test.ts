@@ -99,9 +99,15 @@ describe("keys of a code", () => {
   }
 
   test("fixed values: a change here is a change of the protocol", () => {
-    expect(hex(keys.confirmation("waiting", hello, answer))).toBe("37a12ceeeb588c2ebf66dead1117654ca5ff65f7127448387b2afdd694e59066");
-    expect(hex(keys.confirmation("joining", hello, answer))).toBe("193a1a3200e97b985624e70a1ef0860d64292d90d0dafe67d4888cdf40865c61");
-    expect(hex(keys.sealKey("waiting"))).toBe("850ce19fa74294b89d2f5e482d8769c04dc591b376e65d36d414f284cd4fd2f7");
+    expect(hex(keys.confirmation("waiting", hello, answer))).toBe(
+      "37a12ceeeb588c2ebf66dead1117654ca5ff65f7127448387b2afdd694e59066",
+    );
+    expect(hex(keys.confirmation("joining", hello, answer))).toBe(
+      "193a1a3200e97b985624e70a1ef0860d64292d90d0dafe67d4888cdf40865c61",
+    );
+    expect(hex(keys.sealKey("waiting"))).toBe(
+      "850ce19fa74294b89d2f5e482d8769c04dc591b376e65d36d414f284cd4fd2f7",
+    );
     expect(hex(keys.mailboxName)).toBe("530db6b70bc725feb8183dc1fd22d7fe");
     expect(keys.verifier(fingerprints)).toBe("laptop-museum-butter-sugar");
     expect(new Keys(secret).verifier(fingerprints)).toBe("satchel-robot-circus-galaxy");
