@@ -31,6 +31,11 @@ export const DEFAULT_WORDS = 2;
 /** Longer text was pasted by mistake. */
 const MAX_CODE_TEXT = 2048;
 
+/** What programs put around pasted text, and between its characters where nobody sees it. */
+const AROUND = /["'`“”„‘’«»<>()[\]\u200b\u200c\u200d\u2060\ufeff\u00ad]/g;
+/** What stands for a hyphen: blanks, and what programs make of hyphens. */
+const BETWEEN = /[\s_\-\u2010-\u2015\u2212\ufe58\ufe63\uff0d]+/;
+
 /** `7-guitar-sandwich` */
 export function formatCode({ nameplate, password }: Code): string {
   return `${nameplate}-${password}`;
@@ -48,13 +53,14 @@ export function passwordFrom(bytes: Uint8Array): string {
 export function parseCode(text: string): Code {
   if (text.length > MAX_CODE_TEXT) throw malformed("that is too long for a code");
   const parts = text
-    .replace(/["'`“”„‘’«»<>()[\]\u200b\u200c\u200d\u2060\ufeff\u00ad]/g, "")
+    .replace(AROUND, "")
     .trim()
     .replace(/[.,;:!]+$/, "")
     .toLowerCase()
-    .split(/[\s_\-\u2010-\u2015]+/);
-  const [number, ...words] = parts;
-  if (number === undefined || number === "") throw malformed("no code given");
+    .split(BETWEEN);
+  // A hyphen at either end leaves an empty part.
+  const [number, ...words] = parts.filter((part) => part !== "");
+  if (number === undefined) throw malformed("no code given");
   if (/^\d+[a-z]+$/.test(number))
     throw malformed("its hyphens are missing: a code looks like 7-guitar-sandwich");
   if (!/^\d+$/.test(number)) throw malformed("a code starts with a number, as in 7-guitar-sandwich");
@@ -73,12 +79,19 @@ export function parseCode(text: string): Code {
   return { nameplate: Number(number), password: words.join("-") };
 }
 
-/** Reads whatever PEER may be. Throws CODE_MALFORMED; a token is looked at later, by decodeToken. */
+/**
+ * Reads whatever PEER may be. Throws CODE_MALFORMED for what should be a code or a link; all else is taken for a token, which
+ * decodeToken looks at later.
+ */
 export function parsePeer(text: string): PeerText {
+  const link = text.trim().replace(/^["'`“”„‘’«»<(]{1,3}|["'`“”„‘’«»>)]{1,3}$/g, "");
+  // Before tokens: hosts may have names like dc1-frankfurt.
+  if (/^[^\s#]+#\d/.test(link)) return parseLink(link);
   if (looksLikeToken(text)) return { kind: "token", token: text };
-  const trimmed = text.trim().replace(/^["'`<(]+|["'`>)]+$/g, "");
-  if (/^[a-z]+:\/\//i.test(trimmed) || /^[^\s#]+#\d/.test(trimmed)) return parseLink(trimmed);
-  if (/^\s*["'`]?\d/.test(text) || /^[a-z]+([-\s][a-z]+)+$/i.test(trimmed))
+  if (/^[a-z]+:\/\//i.test(link)) return parseLink(link);
+  const bare = text.slice(0, MAX_CODE_TEXT).replace(AROUND, "").trim();
+  const words = bare.toLowerCase().split(BETWEEN);
+  if (/^\d/.test(bare) || (words.length > 1 && words.every((word) => /^[a-z]+$/.test(word))))
     return { kind: "code", code: parseCode(text) };
   // It will be told that it is none, in a token's words.
   return { kind: "token", token: text };

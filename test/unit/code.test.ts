@@ -1,410 +1,353 @@
-/** From a code to a session through a rendezvous in memory, honest or not, over an ether without WebRTC. */
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { connectByCode, listenByCode, type CodeEvent, type CodeOptions } from "../../src/connect/code.ts";
-import { DcpipeError, type ErrorCode } from "../../src/errors.ts";
-import { formatCode, type Code } from "../../src/wire/code.ts";
-import type { Role } from "../../src/wire/hello.ts";
-import { Ether, Host } from "./ether.ts";
-import { GoBetween, type Tamper } from "./go-between.ts";
-import { pass, settled, startTime, stopTime, within } from "./network.ts";
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { DcpipeError } from "../../src/errors.ts";
+import {
+  completeWord,
+  DEFAULT_WORDS,
+  formatCode,
+  formatLink,
+  MAX_NAMEPLATE,
+  MAX_WORDS,
+  MIN_WORDS,
+  parseCode,
+  parsePeer,
+  passwordFrom,
+  type Code,
+} from "../../src/wire/code.ts";
+import { encodeToken } from "../../src/wire/token.ts";
+import { WORDS } from "../../src/wire/words.ts";
 
-const URL = "http://rendezvous.test/";
-let ether: Ether;
-let near: Host;
-let far: Host;
-let server: GoBetween;
-let events: { side: Role; event: CodeEvent }[];
-let closing: { close(): void; session: Promise<unknown> }[];
+const RUNS = { numRuns: 1000 };
 
-function options(side: Role, more: Partial<CodeOptions> = {}): CodeOptions {
-  return {
-    rendezvous: URL,
-    lan: false,
-    stun: [],
-    onevent: (event) => events.push({ side, event }),
-    ...more,
-  };
-}
+const nameplate = fc.oneof(fc.integer({ min: 1, max: MAX_NAMEPLATE }), fc.integer({ min: 1, max: 9 }));
+const password = fc.uint8Array({ minLength: MIN_WORDS, maxLength: MAX_WORDS }).map(passwordFrom);
+const code: fc.Arbitrary<Code> = fc.record({ nameplate, password });
+const GUITAR: Code = { nameplate: 7, password: "guitar-sandwich" };
 
-async function waiting(more?: Partial<CodeOptions> & { words?: number }) {
-  const platform = { ...near.platform, openSocket: server.openSocket };
-  const listening = await within(listenByCode(platform, { ...options("waiting", more), words: more?.words }));
-  closing.push(listening);
-  return listening;
-}
-
-function joining(code: Code, more?: Partial<CodeOptions>) {
-  const joined = connectByCode(
-    { ...far.platform, openSocket: server.openSocket },
-    code,
-    options("joining", more),
-  );
-  closing.push(joined);
-  return joined;
-}
-
-function codeOf(promise: Promise<unknown>): Promise<ErrorCode | "met"> {
-  return promise.then(
-    () => "met" as const,
-    (error: unknown) => (error as DcpipeError).code,
-  );
-}
-
-/** What becomes of both sides. */
-function both(a: Promise<unknown>, b: Promise<unknown>): Promise<(ErrorCode | "met")[]> {
-  return within(Promise.all([codeOf(a), codeOf(b)]));
-}
-
-beforeEach(() => {
-  stopTime();
-  ether = new Ether();
-  near = new Host(ether, "192.0.2.1");
-  far = new Host(ether, "192.0.2.2");
-  server = new GoBetween();
-  events = [];
-  closing = [];
-});
-
-afterEach(async () => {
-  for (const each of closing) {
-    each.close();
-    each.session.catch(() => undefined);
+/** Why it is no code; fails when it is one, or when something else than CODE_MALFORMED is thrown. */
+function complaint(run: () => unknown): string {
+  try {
+    run();
+  } catch (error) {
+    expect(error).toBeInstanceOf(DcpipeError);
+    expect(error).toMatchObject({ code: "CODE_MALFORMED" });
+    return (error as DcpipeError).message;
   }
-  await pass(3000);
-  await settled();
-  startTime();
-});
+  throw new Error("it is one");
+}
 
-describe("an honest rendezvous", () => {
-  test("brings together who has the same code", async () => {
-    const first = await waiting();
-    expect(formatCode(first.code)).toMatch(/^7-[a-z]{5,9}-[a-z]{5,9}$/);
-    const second = joining(first.code);
-    const [a, b] = await within(Promise.all([first.session, second.session]));
-    const stream = b.open(Uint8Array.of(1));
-    void stream.write(Uint8Array.of(1, 2, 3));
-    const theirs = await within(a.accept());
-    expect(await within(theirs.read())).toEqual(Uint8Array.of(1, 2, 3));
-    expect(await first.verifier).toBe(await second.verifier);
-    expect(await first.verifier).toMatch(/^([a-z]{5,9}-){3}[a-z]{5,9}$/);
-    await pass(2000);
-    expect(server.mailboxes.size).toBe(0);
-    expect(server.outcomes[0]).toBe("direct");
-  });
-
-  test("works whichever side can be reached", async () => {
-    for (const hidden of [near, far]) {
-      hidden.hidden = true;
-      const first = await waiting();
-      const second = joining(first.code);
-      expect(await both(first.session, second.session)).toEqual(["met", "met"]);
-      hidden.hidden = false;
-    }
-  });
-
-  test("sees neither the words nor an address", async () => {
-    const first = await waiting();
-    const second = joining(first.code);
-    expect(await both(first.session, second.session)).toEqual(["met", "met"]);
-    const seen = server.seen.join("\n");
-    expect(seen.length).toBeGreaterThan(300);
-    for (const word of first.code.password.split("-")) expect(seen).not.toContain(word);
-    for (const address of [
-      [192, 0, 2, 1],
-      [192, 0, 2, 2],
-    ])
-      expect(seen).not.toContain(Buffer.from(address).toString("latin1"));
-  });
-
-  test("a wrong word burns the code, and both sides know at once", async () => {
-    const first = await waiting();
-    const second = joining({ ...first.code, password: "acorn-acorn" });
-    expect(await both(first.session, second.session)).toEqual(["CODE_WRONG", "CODE_WRONG"]);
-    expect(server.mailboxes.size).toBe(0);
-    expect(server.outcomes).toContain("wrong");
-    // And the right one comes too late.
-    expect(await within(codeOf(joining(first.code).session))).toBe("CODE_UNKNOWN");
-  });
-
-  test("an unknown nameplate", async () => {
-    expect(await within(codeOf(joining({ nameplate: 99, password: "acorn-album" }).session))).toBe(
-      "CODE_UNKNOWN",
-    );
-  });
-
-  test("a third party is refused", async () => {
-    const first = await waiting();
-    const second = joining(first.code);
-    await pass(12);
-    const third = joining(first.code);
-    expect(await within(codeOf(third.session))).toBe("CODE_USED");
-    expect(await both(first.session, second.session)).toEqual(["met", "met"]);
-  });
-
-  test("who claims and says nothing burns the code", async () => {
-    const first = await waiting();
-    server.tamper = (from, _index, body) => (from === "joining" ? [] : [{ to: "joining", body }]);
-    const second = joining(first.code);
-    expect(await both(first.session, second.session)).toEqual(["CODE_WRONG", "CODE_WRONG"]);
-  });
-
-  test("who leaves tells the other side", async () => {
-    near.hidden = far.hidden = true;
-    const first = await waiting();
-    const second = joining(first.code);
-    await pass(1000);
-    second.close();
-    expect(await both(first.session, second.session)).toEqual(["INTERRUPTED", "ABORTED"]);
-  });
-
-  test("without a path both fail with a reason", async () => {
-    near.hidden = far.hidden = true;
-    const first = await waiting();
-    const second = joining(first.code);
-    for (const code of await both(first.session, second.session))
-      expect(["TIMEOUT", "ICE_FAILED", "INTERRUPTED"]).toContain(code);
-    expect(server.outcomes).toContain("failed");
-  });
-
-  test("lends its TURN servers", async () => {
-    server.servers = [
-      { url: "turn:192.0.2.9:3478", username: "1:dcpipe", credential: "secret" },
-      { url: "turns:192.0.2.9:443", username: "1:dcpipe", credential: "secret" },
-    ];
-    const first = await waiting();
-    const second = joining(first.code);
-    expect(await both(first.session, second.session)).toEqual(["met", "met"]);
-    for (const host of [near, far])
-      expect([...ether.peers].find((peer) => peer.host === host)?.config.turn).toEqual([
-        { host: "192.0.2.9", port: 3478, username: "1:dcpipe", password: "secret" },
-      ]);
-  });
-
-  test("codes of the length asked for", async () => {
-    expect((await waiting({ words: 5 })).code.password.split("-")).toHaveLength(5);
-    await expect(waiting({ words: 1 })).rejects.toMatchObject({ code: "USAGE" });
-    await expect(waiting({ words: 13 })).rejects.toMatchObject({ code: "USAGE" });
-  });
-});
-
-describe("a rendezvous that goes away", () => {
-  test("before the other side comes: its mailbox is found again", async () => {
-    const first = await waiting();
-    server.down = true;
-    server.kill(false);
-    await pass(5000);
-    expect(events.map(({ event }) => event.event)).toContain("rendezvous");
-    server.down = false;
-    await pass(20_000);
-    const second = joining(first.code);
-    expect(await both(first.session, second.session)).toEqual(["met", "met"]);
-    const said = events.filter(({ event }) => event.event === "rendezvous");
-    expect(said.map(({ event }) => event.event === "rendezvous" && event.trouble)).toEqual([
-      expect.any(String),
-      undefined,
-    ]);
-  });
-
-  test("and forgets: the code stays as it is", async () => {
-    const first = await waiting();
-    server.kill(true);
-    await pass(5000);
-    expect(events.filter(({ event }) => event.event === "code").map(({ event }) => event)).toEqual([
-      { event: "code", code: first.code, rendezvous: URL },
-      { event: "code", code: first.code, rendezvous: URL },
-    ]);
-    const second = joining(first.code);
-    expect(await both(first.session, second.session)).toEqual(["met", "met"]);
-  });
-
-  test("and forgets, and somebody else has the nameplate now: there is a new code", async () => {
-    const first = await waiting();
-    server.kill(true);
-    server.mailboxes.set(7, {
-      nameplate: 7,
-      sides: {
-        waiting: { key: "theirs", bodies: [], delivered: 0, seat: undefined },
-        joining: { key: "", bodies: [], delivered: 0, seat: undefined },
-      },
-    });
-    await pass(5000);
-    const last = events.filter(({ event }) => event.event === "code").at(-1)?.event;
-    const code = last?.event === "code" ? last.code : first.code;
-    expect(code).toEqual({ nameplate: 8, password: first.code.password });
-    const second = joining(code);
-    expect(await both(first.session, second.session)).toEqual(["met", "met"]);
-  });
-
-  test("after the introduction: nothing notices", async () => {
-    const first = await waiting();
-    const second = joining(first.code);
-    const [a, b] = await within(Promise.all([first.session, second.session]));
-    server.down = true;
-    server.kill(true);
-    await pass(60_000);
-    const stream = b.open(Uint8Array.of(1));
-    void stream.write(Uint8Array.of(9));
-    expect(await within((await within(a.accept())).read())).toEqual(Uint8Array.of(9));
-    expect(events.filter(({ event }) => event.event === "rendezvous")).toEqual([]);
-  });
-
-  test("a rendezvous that was never there is given up", async () => {
-    server.down = true;
-    expect(await codeOf(waiting())).toBe("SIGNALLING");
-    expect(await within(codeOf(joining({ nameplate: 7, password: "acorn-album" }).session))).toBe(
-      "SIGNALLING",
-    );
-  });
-
-  test("--timeout counts from the start", async () => {
-    const first = await waiting({ timeout: 5 });
-    expect(await within(codeOf(first.session))).toBe("TIMEOUT");
-    server.down = true;
-    expect(
-      await within(codeOf(joining({ nameplate: 7, password: "acorn-album" }, { timeout: 3 }).session)),
-    ).toBe("TIMEOUT");
-  });
-});
-
-describe("a crooked rendezvous never connects anybody", () => {
-  const other = (role: Role): Role => (role === "waiting" ? "joining" : "waiting");
-  const pass1: Tamper = (from, _index, body) => [{ to: other(from), body }];
-  const flip = (body: Uint8Array, at: number): Uint8Array => {
-    const copy = body.slice();
-    copy[at] = (copy[at] ?? 0) ^ 1;
-    return copy;
+/** Damerau and Levenshtein's distance (optimal string alignment), by its recursive definition. */
+function distance(a: string, b: string): number {
+  const known = new Map<number, number>();
+  const between = (i: number, j: number): number => {
+    if (i === 0 || j === 0) return i + j;
+    const key = i * 100 + j;
+    const before = known.get(key);
+    if (before !== undefined) return before;
+    const changed = between(i - 1, j - 1) + (a[i - 1] === b[j - 1] ? 0 : 1);
+    const swapped =
+      i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1] ? between(i - 2, j - 2) + 1 : Infinity;
+    const least = Math.min(changed, swapped, between(i - 1, j) + 1, between(i, j - 1) + 1);
+    known.set(key, least);
+    return least;
   };
+  return between(a.length, b.length);
+}
 
-  // Every byte of each message of the key exchange, and samples of what is sealed.
-  const altered: [string, Role, number, number][] = [
-    ...[1, 5, 32, 33, 64].map((at): [string, Role, number, number] => ["HELLO", "waiting", 0, at]),
-    ...[1, 7, 32, 33, 64, 65, 96].map((at): [string, Role, number, number] => ["ANSWER", "joining", 0, at]),
-    ...[1, 32].map((at): [string, Role, number, number] => ["CONFIRM", "waiting", 1, at]),
-  ];
-  test.each(altered)("that alters %s (%s %i) at byte %i", async (_name, role, index, at) => {
-    server.tamper = (from, number, body, mailbox) =>
-      pass1(from, number, from === role && number === index ? flip(body, at) : body, mailbox);
-    const first = await waiting();
-    const second = joining(first.code);
-    const ends = await both(first.session, second.session);
-    expect(ends).not.toContain("met");
+describe("the words", () => {
+  test("256, a byte each", () => {
+    expect(WORDS).toHaveLength(256);
+    expect(new Set(WORDS).size).toBe(256);
+    expect([...WORDS].sort()).toEqual(WORDS);
   });
 
-  test.each([1, 2, 25, 40])("that alters sealed addresses at byte %i", async (at) => {
-    server.tamper = (from, number, body, mailbox) =>
-      pass1(from, number, body[0] === 4 ? flip(body, at) : body, mailbox);
-    near.hidden = far.hidden = true;
-    const first = await waiting();
-    const second = joining(first.code);
-    expect(await both(first.session, second.session)).not.toContain("met");
+  test("five to nine letters, lower case, ASCII", () => {
+    expect(WORDS.filter((word) => !/^[a-z]{5,9}$/.test(word))).toEqual([]);
   });
 
-  test.each<[string, Tamper]>([
-    ["reflects", (from, _index, body) => [{ to: from, body }]],
-    [
-      "reflects as well",
-      (from, _index, body) => [
-        { to: other(from), body },
-        { to: from, body },
-      ],
-    ],
-    [
-      "sends everything twice",
-      (from, _index, body) => [
-        { to: other(from), body },
-        { to: other(from), body },
-      ],
-    ],
-    [
-      "drops all from the waiting side",
-      (from, i, body, m) => (from === "waiting" ? [] : pass1(from, i, body, m)),
-    ],
-    ["drops what is sealed", (from, i, body, m) => (body[0] === 4 ? [] : pass1(from, i, body, m))],
-    ["drops CONFIRM", (from, i, body, m) => (body[0] === 3 ? [] : pass1(from, i, body, m))],
-    ["cuts", (from, i, body, m) => pass1(from, i, body.subarray(0, body.length - 1), m)],
-    ["sends nothing but noise", (from) => [{ to: other(from), body: Uint8Array.of(9, 9, 9) }]],
-  ])("that %s", async (_name, tamper) => {
-    server.tamper = tamper;
-    // Where anybody could be called without an address, dropping one would be no matter.
-    near.hidden = far.hidden = true;
-    const first = await waiting();
-    const second = joining(first.code);
-    expect(await both(first.session, second.session)).not.toContain("met");
+  test("no two begin with the same three letters", () => {
+    expect(new Set(WORDS.map((word) => word.slice(0, 3))).size).toBe(256);
   });
 
-  test("that reorders", async () => {
-    let held: { to: Role; body: Uint8Array } | undefined;
-    server.tamper = (from, index, body, mailbox) => {
-      if (from === "waiting" && index === 1) {
-        held = { to: "joining", body };
-        return [];
-      }
-      const now = pass1(from, index, body, mailbox);
-      if (from === "waiting" && held) {
-        now.push(held);
-        held = undefined;
-      }
-      return now;
-    };
-    near.hidden = far.hidden = true;
-    const first = await waiting();
-    const second = joining(first.code);
-    expect(await both(first.session, second.session)).not.toContain("met");
-  });
-
-  test("that replays another introduction", async () => {
-    const recorded: { from: Role; body: Uint8Array }[] = [];
-    server.tamper = (from, index, body, mailbox) => {
-      recorded.push({ from, body });
-      return pass1(from, index, body, mailbox);
-    };
-    const first = await waiting();
-    const second = joining(first.code);
-    expect(await both(first.session, second.session)).toEqual(["met", "met"]);
-    const replay = (role: Role): Uint8Array[] =>
-      recorded.filter(({ from }) => from === role).map(({ body }) => body);
-    for (const victim of ["waiting", "joining"] as const) {
-      const script = replay(other(victim));
-      server.tamper = (from, index) => {
-        const body = script[index];
-        return from === victim && body ? [{ to: victim, body }] : [];
-      };
-      server.next = first.code.nameplate;
-      server.mailboxes.clear();
-      const again = await waiting();
-      const joined = joining(again.code);
-      expect(await both(again.session, joined.session)).not.toContain("met");
-    }
-  });
-
-  test("that joins two pairs crosswise", async () => {
-    const first = await waiting();
-    const second = await waiting();
-    expect(second.code.nameplate).not.toBe(first.code.nameplate);
-    const [one, two] = [...server.mailboxes.values()];
-    server.tamper = (from, _index, body, mailbox) => {
-      const across = mailbox === one ? two : one;
-      if (!across) return [];
-      server.deliver(across, other(from), body);
-      return [];
-    };
-    const ends = await within(
-      Promise.all(
-        [first.session, second.session, joining(first.code).session, joining(second.code).session].map(
-          codeOf,
-        ),
-      ),
+  test("no two are within two slips of each other", () => {
+    const near = WORDS.flatMap((a, i) =>
+      WORDS.slice(i + 1).flatMap((b) => (distance(a, b) < 3 ? [`${a} ${b}`] : [])),
     );
-    expect(ends).not.toContain("met");
+    expect(near).toEqual([]);
   });
 
-  test("that plays both sides with guesses of its own", async () => {
-    // It runs the protocol properly, with other words, against each of them.
-    const first = await waiting();
-    const mallory = joining({ ...first.code, password: "banjo-banjo" });
-    expect(await both(first.session, mallory.session)).not.toContain("met");
-    const decoy = await waiting();
-    const victim = joining({ ...decoy.code, password: first.code.password });
-    expect(await both(decoy.session, victim.session)).not.toContain("met");
+  test("none looks like a token, an option, or a number", () => {
+    expect(WORDS.filter((word) => /dc\d|^-|\d/.test(word))).toEqual([]);
+  });
+
+  test("three letters complete to one word", () => {
+    for (const word of WORDS) expect(completeWord(word.slice(0, 3))).toEqual([word]);
+    expect(completeWord("GUI")).toEqual(["guitar"]);
+    expect(completeWord("xyz")).toEqual([]);
+    expect(completeWord("")).toEqual(WORDS);
+  });
+});
+
+describe("passwords", () => {
+  test("a byte, a word; every byte another one", () => {
+    expect(passwordFrom(Uint8Array.of(0, 255))).toBe("acorn-zodiac");
+    const all = Array.from({ length: 256 }, (_, byte) => passwordFrom(Uint8Array.of(byte)));
+    expect(all).toEqual(WORDS);
+    expect(passwordFrom(new Uint8Array(DEFAULT_WORDS)).split("-")).toHaveLength(2);
+  });
+});
+
+describe("codes", () => {
+  test("parse(format(x)) = x, and so for whatever PEER may be", () => {
+    fc.assert(
+      fc.property(code, (value) => {
+        expect(parseCode(formatCode(value))).toEqual(value);
+        expect(parsePeer(formatCode(value))).toEqual({ kind: "code", code: value });
+      }),
+      RUNS,
+    );
+  });
+
+  test("capitals, quotes, blanks and what programs make of hyphens are forgiven", () => {
+    const hyphen = fc.constantFrom("-", " ", "  ", "\t", "\n", "\u00a0", " - ", "_", "\u2010", "\u2011");
+    const typographic = fc.constantFrom("\u2012", "\u2013", "\u2014", "\u2015", "\u2212", "\uff0d");
+    const around = fc.constantFrom(
+      ...([
+        ["", ""],
+        ['"', '"'],
+        ["'", "'"],
+        ["`", "`"],
+        ["“", "”"],
+        ["„", "“"],
+        ["«", "»"],
+        ["<", ">"],
+        ["(", ")"],
+        ["\u200b", "\ufeff"],
+        ["  ", "\r\n"],
+        ["", "."],
+        ["", "-"],
+        ["- ", " ,"],
+      ] as const),
+    );
+    fc.assert(
+      fc.property(
+        code,
+        fc.oneof(hyphen, typographic),
+        around,
+        fc.nat(0xffff),
+        (value, between, marks, capitals) => {
+          const typed = [...formatCode(value).replaceAll("-", between)]
+            .map((letter, i) => ((capitals >> (i % 16)) & 1 ? letter.toUpperCase() : letter))
+            .join("");
+          const text = marks[0] + typed + marks[1];
+          expect(parseCode(text), JSON.stringify(text)).toEqual(value);
+          // A hyphen in front of all is an option to any command line.
+          if (!marks[0].startsWith("-"))
+            expect(parsePeer(text), JSON.stringify(text)).toEqual({ kind: "code", code: value });
+        },
+      ),
+      RUNS,
+    );
+  });
+
+  test.each([
+    ["", "no code given"],
+    [' "" ', "no code given"],
+    ["---", "no code given"],
+    ["guitar-sandwich", "a code starts with a number, as in 7-guitar-sandwich"],
+    ["seven-guitar-sandwich", "a code starts with a number, as in 7-guitar-sandwich"],
+    ["7a7-guitar-sandwich", "a code starts with a number, as in 7-guitar-sandwich"],
+    ["7guitarsandwich", "its hyphens are missing: a code looks like 7-guitar-sandwich"],
+    ["7guitar-sandwich", "its hyphens are missing: a code looks like 7-guitar-sandwich"],
+    ["7", "the words behind the number are missing"],
+    ["7-", "the words behind the number are missing"],
+    ["7-guitar", "a word is missing at its end"],
+    ["7-guitar-", "a word is missing at its end"],
+    ["0-guitar-sandwich", "the number at its front is none that a rendezvous gives"],
+    ["07-guitar-sandwich", "the number at its front is none that a rendezvous gives"],
+    ["1000000-guitar-sandwich", "the number at its front is none that a rendezvous gives"],
+    [`${"9".repeat(400)}-guitar-sandwich`, "the number at its front is none that a rendezvous gives"],
+    [`7${"-guitar".repeat(13)}`, "it has more than 12 words"],
+    ["7-guitar-sandwhich", '"sandwhich" is no word of a code; did you mean "sandwich"?'],
+    ["7-guitar-sandw", '"sandw" is no word of a code; did you mean "sandwich"?'],
+    ["7-gui-sandwich", '"gui" is no word of a code; did you mean "guitar"?'],
+    ["7-gutiar-sandwich", '"gutiar" is no word of a code; did you mean "guitar"?'],
+    ["7-guitarsandwich", '"guitarsandwich" is no word of a code'],
+    ["7-guitar-q", '"q" is no word of a code'],
+    ["7-guitar-zzzzzz", '"zzzzzz" is no word of a code'],
+    ["7-8-guitar-sandwich", '"8" is no word of a code'],
+    [`7-guitar-${"x".repeat(100)}`, `"${"x".repeat(40)}" is no word of a code`],
+    ["7-guitar-sandwich ".repeat(600), "that is too long for a code"],
+  ])("%j: %s", (text, told) => {
+    expect(complaint(() => parseCode(text))).toBe(told);
+  });
+
+  test("one slip in a word is noticed, and the word that was meant is told", () => {
+    const letters = "abcdefghijklmnopqrstuvwxyz";
+    const slip = fc.record({
+      word: fc.constantFrom(...WORDS),
+      at: fc.nat(),
+      kind: fc.constantFrom("change", "insert", "delete", "swap"),
+      letter: fc.constantFrom(...letters),
+    });
+    fc.assert(
+      fc.property(slip, ({ word, at, kind, letter }) => {
+        const i = at % word.length;
+        const typed = {
+          change: word.slice(0, i) + letter + word.slice(i + 1),
+          insert: word.slice(0, i) + letter + word.slice(i),
+          delete: word.slice(0, i) + word.slice(i + 1),
+          swap: word.slice(0, i) + (word[i + 1] ?? "") + (word[i] ?? "") + word.slice(i + 2),
+        }[kind];
+        fc.pre(typed !== word);
+        expect(WORDS).not.toContain(typed);
+        expect(complaint(() => parseCode(`7-guitar-${typed}`))).toBe(
+          `"${typed}" is no word of a code; did you mean "${word}"?`,
+        );
+      }),
+      RUNS,
+    );
+  });
+
+  test("any text gives a code or CODE_MALFORMED, and a code has one form", () => {
+    const shaped = fc.string({
+      unit: fc.constantFrom("7", "0", "-", " ", "\u2013", "guitar", "sandwich", "g", '"', ".", "#", "İ"),
+      maxLength: 30,
+    });
+    fc.assert(
+      fc.property(fc.oneof(fc.string(), fc.string({ unit: "binary" }), shaped), (text) => {
+        let value: Code;
+        try {
+          value = parseCode(text);
+        } catch (error) {
+          expect(error).toMatchObject({ name: "DcpipeError", code: "CODE_MALFORMED" });
+          return;
+        }
+        expect(formatCode(value)).toMatch(/^[1-9]\d{0,5}(-[a-z]{5,9}){2,12}$/);
+        expect(parseCode(formatCode(value))).toEqual(value);
+      }),
+      { numRuns: 5000 },
+    );
+  });
+});
+
+describe("links", () => {
+  const base = fc.constantFrom(
+    "https://example.org/",
+    "https://example.org",
+    "HTTPS://Example.org/path/?a=b",
+    "http://192.168.1.5:8080/",
+    "http://[fd00::1]:8080/",
+    "ws://localhost:1/",
+    "wss://example.org/rendezvous",
+  );
+
+  test("parse(format(x)) = x", () => {
+    fc.assert(
+      fc.property(base, code, (rendezvous, value) => {
+        expect(parsePeer(formatLink(rendezvous, value))).toEqual({ kind: "link", code: value, rendezvous });
+      }),
+      RUNS,
+    );
+  });
+
+  test.each([
+    ["example.org#7-guitar-sandwich", "https://example.org"],
+    ["example.org:8080/x#7-guitar-sandwich", "https://example.org:8080/x"],
+    ["<https://example.org/#7-guitar-sandwich>", "https://example.org/"],
+    ['"https://example.org/#7-guitar-sandwich"', "https://example.org/"],
+    ["“https://example.org/#7-guitar-sandwich”", "https://example.org/"],
+    [" https://example.org/#7-guitar-sandwich.\n", "https://example.org/"],
+    ["https://example.org/#7%2Dguitar%2dsandwich", "https://example.org/"],
+    ["https://example.org/#7%20guitar%20sandwich", "https://example.org/"],
+    ["https://example.org/#7%E2%80%93guitar%E2%80%93sandwich", "https://example.org/"],
+    ["https://example.org/#7-Guitar-Sandwich", "https://example.org/"],
+    // Looks like the beginning of a token.
+    ["https://dc1-frankfurt.example/#7-guitar-sandwich", "https://dc1-frankfurt.example/"],
+    ["dc2-frankfurt.example#7-guitar-sandwich", "https://dc2-frankfurt.example"],
+  ])("%j is one", (text, rendezvous) => {
+    expect(parsePeer(text)).toEqual({ kind: "link", code: GUITAR, rendezvous });
+  });
+
+  test.each([
+    ["https://example.org/", "the link has no code: what stands behind its # is missing"],
+    ["https://example.org/#", "the link has no code: what stands behind its # is missing"],
+    ["wss://example.org", "the link has no code: what stands behind its # is missing"],
+    ["https://example.org/#about", "a code starts with a number, as in 7-guitar-sandwich"],
+    ["https://example.org/#7-guitar", "a word is missing at its end"],
+    ["https://example.org/#7-guitar-%", "the link has a broken percent-encoding"],
+    ["https://example.org/#7-guitar-%ff", "the link has a broken percent-encoding"],
+    [
+      "https://example.org/#7-guitar-sandwich#8",
+      '"sandwich#8" is no word of a code; did you mean "sandwich"?',
+    ],
+    [`https://example.org/#7${"-guitar".repeat(1000)}`, "that is too long for a code"],
+  ])("%j is none", (text, told) => {
+    expect(complaint(() => parsePeer(text))).toBe(told);
+  });
+});
+
+describe("what PEER may be", () => {
+  const token = encodeToken({
+    kind: "offer",
+    secret: new Uint8Array(16).fill(3),
+    fingerprint: new Uint8Array(32).fill(4),
+    candidates: [],
+  });
+
+  test.each([
+    token,
+    ` "${token}" `,
+    `https://example.org/#${token}`,
+    `dcpipe receive ${token}`,
+    "something",
+    "dc1",
+    "",
+    "guitar.txt",
+    "x".repeat(10_000),
+    "'".repeat(1_000_000) + "x",
+  ])("a token, or what will be told that it is none: %.20s", (text) => {
+    expect(parsePeer(text)).toEqual({ kind: "token", token: text });
+  });
+
+  test("words without a number are a code without a number", () => {
+    expect(complaint(() => parsePeer("guitar-sandwich"))).toMatch(/starts with a number/);
+    expect(complaint(() => parsePeer("Guitar Sandwich"))).toMatch(/starts with a number/);
+    expect(complaint(() => parsePeer("guitar–sandwich"))).toMatch(/starts with a number/);
+  });
+
+  test.each(["7".repeat(10_000), "7-".repeat(5_000), `7${"-guitar".repeat(1_400)}`, "a ".repeat(5_000)])(
+    "10 kB of it: %.20s",
+    (text) => {
+      expect(complaint(() => parsePeer(text))).toBe("that is too long for a code");
+    },
+  );
+
+  test("any text is something or CODE_MALFORMED", () => {
+    const shaped = fc.string({
+      unit: fc.constantFrom("7", "-", " ", "guitar", "#", "%", "http", "://", "dc1", ".", '"', "é"),
+      maxLength: 20,
+    });
+    const long = fc.string({ unit: "binary", minLength: 10_000, maxLength: 10_000 });
+    fc.assert(
+      fc.property(fc.oneof(fc.string(), fc.string({ unit: "binary" }), shaped), (text) => {
+        try {
+          expect(["token", "code", "link"]).toContain(parsePeer(text).kind);
+        } catch (error) {
+          expect(error).toMatchObject({ name: "DcpipeError", code: "CODE_MALFORMED" });
+        }
+      }),
+      { numRuns: 5000 },
+    );
+    fc.assert(
+      fc.property(long, (text) => {
+        try {
+          expect(parsePeer(text).kind).toBe("token");
+        } catch (error) {
+          expect(error).toMatchObject({ code: "CODE_MALFORMED" });
+        }
+      }),
+      { numRuns: 20 },
+    );
   });
 });

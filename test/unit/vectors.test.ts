@@ -4,8 +4,11 @@ import { join, resolve } from "node:path";
 import { describe, expect, test } from "vitest";
 import { DcpipeError } from "../../src/errors.ts";
 import { createShare, generator, sharedSecret } from "../../src/signalling/cpace.ts";
+import { Keys } from "../../src/signalling/keys.ts";
+import { Seal } from "../../src/signalling/seal.ts";
 import { Reader, Writer } from "../../src/wire/bytes.ts";
 import { readCandidates, writeCandidates } from "../../src/wire/candidate.ts";
+import { formatCode, formatLink, parseCode, parsePeer } from "../../src/wire/code.ts";
 import { decodeFrames, FRAME, REASONS, writeFrame, type Frame } from "../../src/wire/frame.ts";
 import { decodeRecord, encodeRecord } from "../../src/wire/file.ts";
 import { decodeHeader, encodeHeader } from "../../src/wire/header.ts";
@@ -16,11 +19,37 @@ import {
   encodeReady,
   PROTOCOL_VERSION,
 } from "../../src/wire/hello.ts";
+import {
+  decodeAddresses,
+  decodeIntroduction,
+  encodeAddresses,
+  encodeIntroduction,
+  POINT_SIZE,
+} from "../../src/wire/introduction.ts";
 import { decodeLane, encodeLane } from "../../src/wire/lane.ts";
-import { decodeToken, encodeToken } from "../../src/wire/token.ts";
+import {
+  decodeClientMessage,
+  decodeServerMessage,
+  encodeClientMessage,
+  encodeServerMessage,
+} from "../../src/wire/rendezvous.ts";
+import { decodeToken, encodeToken, FINGERPRINT_SIZE } from "../../src/wire/token.ts";
 
 const FOLDER = resolve(import.meta.dirname, "../vectors");
-const LAYERS = ["frame", "header", "hello", "candidates", "lane", "record", "token", "cpace"] as const;
+const LAYERS = [
+  "frame",
+  "header",
+  "hello",
+  "candidates",
+  "lane",
+  "record",
+  "token",
+  "code",
+  "rendezvous",
+  "introduction",
+  "cpace",
+  "seal",
+] as const;
 type Layer = (typeof LAYERS)[number];
 
 interface Vector {
@@ -165,7 +194,12 @@ function record(body: Uint8Array): Outcome {
 
 /** A run of CPace, from both ends. */
 function cpace(body: string): Outcome {
-  const given = new Map(body.split("\n").map((line) => line.split(" ") as [string, string]));
+  const given = new Map(
+    body.split("\n").map((line) => {
+      const [name = "", value = ""] = line.split(" ");
+      return [name, value];
+    }),
+  );
   const take = (name: string): Uint8Array => bytes(given.get(name) ?? "missing");
   const sid = take("sid");
   const g = generator(take("PRS"), take("CI"), sid);
@@ -186,6 +220,52 @@ function point(theirs: Uint8Array): Outcome {
     sharedSecret({ secret, theirs, sid: new Uint8Array(), initiator: sent, responder: sent }),
   );
   return { value: undefined, again: "" };
+}
+
+/** The list of addresses that is sealed. */
+function addresses(body: Uint8Array): Outcome {
+  by("introduction", () => {
+    if (body[0] !== 1) decodeAddresses(body);
+  });
+  const value = by("candidates", () => decodeAddresses(body));
+  return { value, again: hex(encodeAddresses(value)) };
+}
+
+/** All that comes of a code's ISK once HELLO and ANSWER are there. */
+function schedule(body: Uint8Array): Outcome {
+  const reader = new Reader(body);
+  const keys = Keys.fromCode(reader.take(64));
+  const sent = () => ({ point: reader.take(POINT_SIZE), fingerprint: reader.take(FINGERPRINT_SIZE) });
+  const [hello, answer] = [sent(), sent()];
+  reader.end();
+  const fingerprints = { waiting: hello.fingerprint, joining: answer.fingerprint };
+  const value = {
+    waiting: { tag: keys.confirmation("waiting", hello, answer), seal: keys.sealKey("waiting") },
+    joining: { tag: keys.confirmation("joining", hello, answer), seal: keys.sealKey("joining") },
+    mailbox: keys.mailboxName,
+    verify: keys.verifier(fingerprints),
+    ice: keys.ice("waiting", 0, 0),
+    proof: keys.proof("waiting", 0, 0, fingerprints),
+  };
+  return { value, again: "" };
+}
+
+/** The sender's sealing key, the number of the body, the body. */
+function sealed(body: Uint8Array): Outcome {
+  const reader = new Reader(body);
+  const theirs = reader.take(32);
+  const index = reader.u8();
+  const message = by("introduction", () => decodeIntroduction(reader.take(reader.remaining)));
+  if (message.type !== "SEALED") throw new Error("not sealed");
+  const seal = new Seal({ mine: new Uint8Array(32), theirs });
+  return { value: by("seal", () => seal.open(index, message.nonce, message.ciphertext)), again: "" };
+}
+
+/** Text that people typed: whatever is forgiven, what was read reads the same again. */
+function typed<T>(text: string, parse: (text: string) => T, format: (value: T) => string): Outcome {
+  const value = by("code", () => parse(text));
+  expect(parse(format(value))).toEqual(value);
+  return { value, again: "" };
 }
 
 const INPUTS: Readonly<Record<string, (body: string) => Outcome>> = {
@@ -232,6 +312,30 @@ const INPUTS: Readonly<Record<string, (body: string) => Outcome>> = {
   answer: (body) => pasted(body, "answer"),
   cpace,
   point: (body) => point(bytes(body)),
+  code: (body) => typed(body, parseCode, formatCode),
+  peer: (body) =>
+    typed(body, parsePeer, (peer) =>
+      peer.kind === "link"
+        ? formatLink(peer.rendezvous, peer.code)
+        : peer.kind === "code"
+          ? formatCode(peer.code)
+          : peer.token,
+    ),
+  client: (body) => {
+    const value = by("rendezvous", () => decodeClientMessage(bytes(body)));
+    return { value, again: hex(encodeClientMessage(value)) };
+  },
+  server: (body) => {
+    const value = by("rendezvous", () => decodeServerMessage(bytes(body)));
+    return { value, again: hex(encodeServerMessage(value)) };
+  },
+  introduction: (body) => {
+    const value = by("introduction", () => decodeIntroduction(bytes(body)));
+    return { value, again: hex(encodeIntroduction(value)) };
+  },
+  addresses: (body) => addresses(bytes(body)),
+  schedule: (body) => schedule(bytes(body)),
+  sealed: (body) => sealed(bytes(body)),
 };
 
 const all = readdirSync(FOLDER);
@@ -278,7 +382,15 @@ describe("vectors", () => {
     expect(new Set(vectors.map(({ expect: outcome }) => outcome))).toEqual(new Set(["success", ...LAYERS]));
     expect(new Set(vectors.map(({ input }) => input))).toEqual(new Set(Object.keys(INPUTS)));
     expect(new Set(vectors.flatMap(({ error }) => error ?? []))).toEqual(
-      new Set(["PROTOCOL", "TOKEN_MALFORMED", "TOKEN_CUT", "TOKEN_KIND", "TOKEN_VERSION"]),
+      new Set([
+        "PROTOCOL",
+        "TOKEN_MALFORMED",
+        "TOKEN_CUT",
+        "TOKEN_KIND",
+        "TOKEN_VERSION",
+        "CODE_MALFORMED",
+        "AUTH_FAILED",
+      ]),
     );
   });
 });

@@ -28,6 +28,7 @@ import {
   writeData,
   type Frame,
 } from "../../src/wire/frame.ts";
+import { MAX_NAMEPLATE } from "../../src/wire/code.ts";
 import {
   chunkPrefix,
   decodeRecord,
@@ -49,7 +50,31 @@ import {
   PROTOCOL_VERSION,
   type Hello,
 } from "../../src/wire/hello.ts";
+import {
+  decodeAddresses,
+  decodeIntroduction,
+  encodeAddresses,
+  encodeIntroduction,
+  NONCE_SIZE,
+  POINT_SIZE,
+  TAG_SIZE,
+  type IntroductionMessage,
+} from "../../src/wire/introduction.ts";
 import { decodeLane, encodeLane, MAX_MTU, MIN_MTU, type LaneMessage } from "../../src/wire/lane.ts";
+import {
+  decodeClientMessage,
+  decodeServerMessage,
+  encodeClientMessage,
+  encodeServerMessage,
+  KEY_SIZE,
+  MAX_BODIES,
+  MAX_BODY,
+  MAX_RENDEZVOUS_MESSAGE,
+  NAME_SIZE,
+  OUTCOMES,
+  type ClientMessage,
+  type ServerMessage,
+} from "../../src/wire/rendezvous.ts";
 import {
   decodeToken,
   encodeToken,
@@ -170,6 +195,68 @@ const token: fc.Arbitrary<Token> = fc.oneof(
   }),
 );
 
+const key = bytes(KEY_SIZE, KEY_SIZE);
+const role = fc.constantFrom("waiting" as const, "joining" as const);
+const nameplate = fc.oneof(
+  fc.constantFrom(1, 63, 64, 16383, 16384, MAX_NAMEPLATE),
+  fc.integer({ min: 1, max: MAX_NAMEPLATE }),
+);
+const received = fc.integer({ min: 0, max: MAX_BODIES });
+const bodyIndex = fc.integer({ min: 0, max: MAX_BODIES - 1 });
+const mailBody = fc.oneof(bytes(1, 100), bytes(MAX_BODY - 1, MAX_BODY));
+
+const clientMessage: fc.Arbitrary<ClientMessage> = fc.oneof(
+  fc.record({
+    type: fc.constant("ALLOCATE" as const),
+    key,
+    nameplate: fc.oneof(fc.constant(0), nameplate),
+  }),
+  fc.record({ type: fc.constant("CLAIM" as const), key, nameplate }),
+  fc.record({ type: fc.constant("OPEN" as const), key, role, name: bytes(NAME_SIZE, NAME_SIZE), received }),
+  fc.record({ type: fc.constant("RESUME" as const), key, role, nameplate, received }),
+  fc.record({ type: fc.constant("POST" as const), index: bodyIndex, body: mailBody }),
+  fc.record({ type: fc.constant("RENEW" as const) }),
+  fc.record({ type: fc.constant("RELEASE" as const), outcome: fc.constantFrom(...OUTCOMES) }),
+);
+
+/** A URL, a user name or a password: up to 512 bytes. */
+const shortText = fc
+  .oneof(fc.string({ maxLength: 40 }), fc.string({ unit: "grapheme", maxLength: 100 }))
+  .filter((value) => new TextEncoder().encode(value).length <= 512);
+
+const serverMessage: fc.Arbitrary<ServerMessage> = fc.oneof(
+  fc.record({ type: fc.constant("ALLOCATED" as const), nameplate, link: shortText }),
+  fc.record({ type: fc.constant("ATTACHED" as const), stored: received }),
+  fc.record({ type: fc.constant("MESSAGE" as const), index: bodyIndex, body: mailBody }),
+  fc.record({ type: fc.constant("JOINED" as const) }),
+  fc.record({
+    type: fc.constant("SERVERS" as const),
+    servers: fc.array(fc.record({ url: shortText, username: shortText, credential: shortText }), {
+      maxLength: 8,
+    }),
+  }),
+);
+
+const introduction: fc.Arbitrary<IntroductionMessage> = fc.oneof(
+  fc.record({
+    type: fc.constant("HELLO" as const),
+    point: bytes(POINT_SIZE, POINT_SIZE),
+    fingerprint: bytes(FINGERPRINT_SIZE, FINGERPRINT_SIZE),
+  }),
+  fc.record({
+    type: fc.constant("ANSWER" as const),
+    point: bytes(POINT_SIZE, POINT_SIZE),
+    fingerprint: bytes(FINGERPRINT_SIZE, FINGERPRINT_SIZE),
+    tag: bytes(TAG_SIZE, TAG_SIZE),
+  }),
+  fc.record({ type: fc.constant("CONFIRM" as const), tag: bytes(TAG_SIZE, TAG_SIZE) }),
+  fc.record({
+    type: fc.constant("SEALED" as const),
+    nonce: bytes(NONCE_SIZE, NONCE_SIZE),
+    ciphertext: bytes(17, 300),
+  }),
+);
+
 // ---- tools ------------------------------------------------------------------------------------------------------------
 
 /** What `run` returns, or undefined when it throws a DcpipeError with one of `codes`; anything else fails the test. */
@@ -239,6 +326,51 @@ function codec<T>(
       { numRuns: 5000 },
     );
   });
+}
+
+/** Every cut of a message, and every byte behind it, breaks the protocol; but not of those that end with any bytes. */
+function exact<T extends { type: string }>(
+  values: fc.Arbitrary<T>,
+  encode: (value: T) => Uint8Array,
+  decode: (message: Uint8Array) => T,
+  open: readonly T["type"][],
+): void {
+  test("every cut and every trailing byte breaks the protocol", () => {
+    fc.assert(
+      fc.property(
+        values.filter(({ type }) => !open.includes(type)),
+        fc.integer({ min: 0, max: 255 }),
+        (value, more) => {
+          const message = encode(value);
+          for (let length = 0; length < message.length; length++)
+            expect(valueOr(["PROTOCOL"], () => decode(message.subarray(0, length)))).toBe(undefined);
+          expect(valueOr(["PROTOCOL"], () => decode(Uint8Array.of(...message, more)))).toBe(undefined);
+        },
+      ),
+      { numRuns: 100 },
+    );
+  });
+}
+
+/** For first bytes that stand for no message: whatever follows, it is one that is not known. */
+function unknownTypes(decode: (message: Uint8Array) => unknown, known: readonly number[]): void {
+  test("no other type is known", () => {
+    const types = Array.from({ length: 256 }, (_, type) => type).filter((type) => !known.includes(type));
+    expect(types).toHaveLength(256 - known.length);
+    for (const type of types)
+      for (const rest of [0, 17, 100])
+        expect(() => decode(Uint8Array.of(type, ...new Uint8Array(rest)))).toThrow(/^unknown message/);
+  });
+}
+
+function told(run: () => unknown): string {
+  try {
+    run();
+  } catch (error) {
+    expect(error).toMatchObject({ name: "DcpipeError", code: "PROTOCOL" });
+    return (error as DcpipeError).message;
+  }
+  throw new Error("accepted");
 }
 
 // ---- properties -------------------------------------------------------------------------------------------------------
@@ -510,6 +642,115 @@ describe("lane messages", () => {
       candidates: list,
     });
     expect(message.length).toBeLessThanOrEqual(MAX_SIGNAL);
+  });
+});
+
+describe("a client's messages to a rendezvous", () => {
+  codec(clientMessage, encodeClientMessage, decodeClientMessage);
+  exact(clientMessage, encodeClientMessage, decodeClientMessage, ["POST"]);
+  unknownTypes(decodeClientMessage, [1, 2, 3, 4, 5, 6, 7]);
+
+  const sixteen = new Uint8Array(16);
+  const of = (...parts: (Uint8Array | number[])[]): Uint8Array =>
+    concat(parts.map((part) => Uint8Array.from(part)));
+
+  test.each([
+    ["CLAIM of nameplate 0", of([2], sixteen, [0]), "nameplate 0"],
+    ["RESUME of nameplate 0", of([4], sixteen, [0, 0, 0]), "nameplate 0"],
+    [
+      "a nameplate above the largest",
+      of([2], sixteen, [0x80, 0x0f, 0x42, 0x40]),
+      "integer 1000000 above the limit of 999999",
+    ],
+    [
+      "ALLOCATE above the largest",
+      of([1], sixteen, [0x80, 0x0f, 0x42, 0x40]),
+      "integer 1000000 above the limit of 999999",
+    ],
+    ["a nameplate in a longer form", of([2], sixteen, [0x40, 7]), "integer not in its shortest form"],
+    ["OPEN with role 2", of([3], sixteen, [2], sixteen, [0]), "unknown role"],
+    ["RESUME with role 255", of([4], sixteen, [255, 7, 0]), "unknown role"],
+    [
+      "more received than may be posted",
+      of([3], sixteen, [0], sixteen, [0x40, 65]),
+      "integer 65 above the limit of 64",
+    ],
+    ["body number 64", of([5, 0x40, 64, 1]), "integer 64 above the limit of 63"],
+    ["an empty body", of([5, 0]), "empty body"],
+    ["a body too long", of([5, 0], new Uint8Array(4097)), "body too long"],
+    ["outcome 6", of([7, 6]), "unknown outcome"],
+    ["RENEW and more", of([6, 0]), "1 trailing bytes"],
+  ])("%s breaks the protocol", (_name, message, why) => {
+    expect(told(() => decodeClientMessage(message))).toBe(why);
+  });
+
+  test("the largest is as large as said", () => {
+    const largest = encodeClientMessage({ type: "POST", index: 63, body: new Uint8Array(MAX_BODY) });
+    expect(largest.length).toBeLessThanOrEqual(MAX_RENDEZVOUS_MESSAGE);
+  });
+
+  test("what is decoded stays when the message's memory is used again", () => {
+    fc.assert(
+      fc.property(clientMessage, (value) => {
+        const message = encodeClientMessage(value);
+        const decoded = decodeClientMessage(message);
+        message.fill(0);
+        expect(decoded).toEqual(value);
+      }),
+    );
+  });
+});
+
+describe("a rendezvous' messages to a client", () => {
+  codec(serverMessage, encodeServerMessage, decodeServerMessage);
+  exact(serverMessage, encodeServerMessage, decodeServerMessage, ["MESSAGE"]);
+  unknownTypes(decodeServerMessage, [0x81, 0x82, 0x83, 0x84, 0x85]);
+
+  test.each([
+    ["ALLOCATED with nameplate 0", [0x81, 0, 0], "nameplate 0"],
+    ["a link that is no UTF-8", [0x81, 7, 1, 0xff], "text is not UTF-8"],
+    ["a link too long", [0x81, 7, 0x42, 0x01, ...new Uint8Array(513)], "integer 513 above the limit of 512"],
+    ["more kept than may be posted", [0x82, 0x40, 65], "integer 65 above the limit of 64"],
+    ["body number 64", [0x83, 0x40, 64, 1], "integer 64 above the limit of 63"],
+    ["an empty body", [0x83, 0], "empty body"],
+    ["a body too long", [0x83, 0, ...new Uint8Array(4097)], "body too long"],
+    ["nine servers", [0x85, 9, ...new Uint8Array(27)], "9 servers, at most 8 allowed"],
+    ["fewer servers than said", [0x85, 2, 0, 0, 0], "message ends early"],
+    ["more servers than said", [0x85, 0, 0, 0, 0], "3 trailing bytes"],
+    ["a client's message", [0x06], "unknown message"],
+  ])("%s breaks the protocol", (_name, message, why) => {
+    expect(told(() => decodeServerMessage(Uint8Array.from(message)))).toBe(why);
+  });
+});
+
+describe("messages of an introduction by code", () => {
+  codec(introduction, encodeIntroduction, decodeIntroduction);
+  exact(introduction, encodeIntroduction, decodeIntroduction, ["SEALED"]);
+  unknownTypes(decodeIntroduction, [1, 2, 3, 4]);
+
+  test("SEALED holds a byte at least", () => {
+    const sealed = (length: number): Uint8Array => Uint8Array.of(4, ...new Uint8Array(NONCE_SIZE + length));
+    for (let length = 0; length <= 16; length++)
+      expect(told(() => decodeIntroduction(sealed(length)))).toBe("message ends early");
+    expect(decodeIntroduction(sealed(17)).type).toBe("SEALED");
+  });
+
+  test("any fits a mailbox", () => {
+    const list = Array.from({ length: MAX_CANDIDATES }, (_, i) => ({
+      type: "relay" as const,
+      address: `2001:db8::${i + 1}`,
+      port: 1000 + i,
+    }));
+    expect(NONCE_SIZE + 17 + encodeAddresses(list).length).toBeLessThan(MAX_BODY / 4);
+  });
+});
+
+describe("sealed addresses", () => {
+  codec(candidates, encodeAddresses, decodeAddresses);
+
+  test("nothing else is sealed", () => {
+    expect(told(() => decodeAddresses(Uint8Array.of(2, 0)))).toBe("unknown sealed message");
+    expect(told(() => decodeAddresses(new Uint8Array()))).toBe("message ends early");
   });
 });
 
