@@ -13,7 +13,7 @@ import { expect, onTestFailed, onTestFinished, test, type TestContext } from "vi
 
 export const BIN = fileURLToPath(new URL("../../bin/dcpipe.js", import.meta.url));
 
-/** Verbs that make a connection: they get --no-stun, and --json unless told otherwise. */
+/** Verbs that make a connection: they get --no-stun and --no-lan, and --json unless told otherwise. */
 const VERBS = new Set(["pipe", "send", "receive"]);
 
 export interface DcpipeEvent {
@@ -184,7 +184,8 @@ export class Dcpipe extends Process {
   constructor(args: readonly string[], options: StartOptions = {}) {
     const [verb = "", ...rest] = args;
     const json = VERBS.has(verb) && options.json !== false && !args.includes("--help");
-    const added = VERBS.has(verb) ? ["--no-stun", ...(json ? ["--json"] : [])] : [];
+    const quiet = args.includes("--lan") ? ["--no-stun"] : ["--no-stun", "--no-lan"];
+    const added = VERBS.has(verb) ? [...quiet, ...(json ? ["--json"] : [])] : [];
     let argv = [process.execPath, BIN, ...(verb === "" ? [] : [verb]), ...added, ...rest];
     if (options.unprivileged && process.getuid?.() === 0)
       argv = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", ...argv];
@@ -340,8 +341,14 @@ export function quote(words: readonly string[]): string {
 function cleanEnvironment(): NodeJS.ProcessEnv {
   const environment = { ...process.env };
   for (const name of Object.keys(environment)) {
-    if (/^(DCPIPE_|CI$|NO_COLOR$|FORCE_COLOR$|COLUMNS$|LINES$|NODE_OPTIONS$)/.test(name))
+    if (
+      /^(DCPIPE_|CI$|NO_COLOR$|FORCE_COLOR$|COLUMNS$|LINES$|NODE_OPTIONS$|NODE_EXTRA_CA_CERTS$|https?_proxy$|no_proxy$|all_proxy$)/i.test(
+        name,
+      )
+    )
       Reflect.deleteProperty(environment, name);
   }
+  // Nor any config file.
+  environment["XDG_CONFIG_HOME"] = "/nonexistent";
   return environment;
 }
