@@ -17,17 +17,16 @@ export function configPath(
   env: NodeJS.ProcessEnv = process.env,
   platform: NodeJS.Platform = process.platform,
 ): string {
-  const { join, isAbsolute } = platform === "win32" ? win32 : posix;
-  return join(directory(), "dcpipe", "config.json");
+  return (platform === "win32" ? win32 : posix).join(directory(env, platform), "dcpipe", "config.json");
+}
 
-  function directory(): string {
-    if (platform === "win32") return env["APPDATA"] || join(homedir(), "AppData", "Roaming");
-    const home = env["HOME"] || homedir();
-    if (platform === "darwin") return join(home, "Library", "Application Support");
-    // The specification has relative paths passed over.
-    const xdg = env["XDG_CONFIG_HOME"] ?? "";
-    return isAbsolute(xdg) ? xdg : join(home, ".config");
-  }
+function directory(env: NodeJS.ProcessEnv, platform: NodeJS.Platform): string {
+  if (platform === "win32") return env["APPDATA"] || win32.join(homedir(), "AppData", "Roaming");
+  const home = env["HOME"] || homedir();
+  if (platform === "darwin") return posix.join(home, "Library", "Application Support");
+  const xdg = env["XDG_CONFIG_HOME"] ?? "";
+  // The specification has relative paths passed over.
+  return posix.isAbsolute(xdg) ? xdg : posix.join(home, ".config");
 }
 
 /** What the config file says; nothing when there is none. Throws USAGE for one that cannot be taken. */
@@ -63,7 +62,7 @@ function parse(text: string, path: string): unknown {
 /** JSON.parse tells the position for most errors, and shows the place for the others. */
 function reasonOf({ message }: SyntaxError, json: string): string {
   const [, what, position] = /^(.*?) in JSON at position (\d+)/s.exec(message) ?? [];
-  if (what === undefined) return message;
+  if (what === undefined) return message.replaceAll(/\s+/g, " ");
   const lines = json.slice(0, Number(position)).split("\n");
   return `line ${lines.length}, column ${(lines.at(-1) ?? "").length + 1}: ${what}`;
 }

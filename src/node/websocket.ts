@@ -1,4 +1,6 @@
 /** WebSockets on package ws, through the proxy that the environment names for a URL. */
+import type { RequestOptions } from "node:https";
+import { checkServerIdentity } from "node:tls";
 import { getProxyForUrl } from "proxy-from-env";
 import type { WebSocket } from "ws";
 import { DcpipeError } from "../errors.ts";
@@ -12,6 +14,9 @@ const MAX_MESSAGE = 16 * 1024;
 const SILENCE_MS = 75_000;
 /** How long a good-bye may stay without its answer before the connection is cut. */
 const CLOSE_MS = 2_000;
+
+/** An object of its own because @types/ws does not know closeTimeout yet. */
+const WS_OPTIONS = { perMessageDeflate: false, maxPayload: MAX_MESSAGE, closeTimeout: CLOSE_MS };
 
 /** Close codes of RFC 6455, section 7.4.1. */
 const NORMAL = 1000;
@@ -27,13 +32,12 @@ export const openSocket: OpenSocket = async (url, { protocols, signal }) => {
   const proxy = proxyFor(target, where);
   // Loaded on first use: commands that meet without a rendezvous should not pay for it.
   const { WebSocket } = await import("ws");
-  const tunnel = proxy && (await openTunnel(proxy));
+  const tunnel = proxy && (await openTunnel(proxy, target));
   if (signal?.aborted) throw aborted();
   return new Promise((resolve, reject) => {
     const socket = new WebSocket(target, [...protocols], {
-      perMessageDeflate: false,
-      maxPayload: MAX_MESSAGE,
-      ...(tunnel && { agent: tunnel.agent }),
+      ...WS_OPTIONS,
+      ...tunnel?.options,
     });
     let protocol = "";
     let settled = false;
@@ -190,7 +194,7 @@ function proxyFor(target: URL, where: string): URL | undefined {
 
 /** The way through a proxy by CONNECT (RFC 9110, section 9.3.6), while it is made. */
 interface Tunnel {
-  readonly agent: import("node:http").Agent;
+  readonly options: RequestOptions;
   /** The proxy's name for people, until it has answered. */
   waiting: string | undefined;
   /** Set when it has answered with a no. */
@@ -199,13 +203,15 @@ interface Tunnel {
   abandon(): void;
 }
 
-async function openTunnel(proxy: URL): Promise<Tunnel> {
+async function openTunnel(proxy: URL, target: URL): Promise<Tunnel> {
   const { HttpsProxyAgent } = await import("https-proxy-agent");
   const giveUp = new AbortController();
   const name = `the proxy ${proxy.protocol}//${proxy.host}`;
   const agent = new HttpsProxyAgent(proxy, { signal: giveUp.signal });
+  const host = target.hostname.replace(/^\[|\]$/g, "");
   const tunnel: Tunnel = {
-    agent,
+    // The agent does not tell TLS the host when that is an IP address.
+    options: { agent, checkServerIdentity: (_, certificate) => checkServerIdentity(host, certificate) },
     waiting: name,
     refusal: undefined,
     abandon: () => {
@@ -240,12 +246,16 @@ const REASONS: Readonly<Record<string, string>> = {
   UNABLE_TO_GET_ISSUER_CERT_LOCALLY: "its certificate is signed by an authority that is not known here",
   UNABLE_TO_VERIFY_LEAF_SIGNATURE: "its certificate comes without the one that signed it",
   ERR_TLS_CERT_ALTNAME_INVALID: "its certificate is for another host",
-  ERR_SSL_WRONG_VERSION_NUMBER: "it does not speak TLS",
-  ERR_SSL_PACKET_LENGTH_TOO_LONG: "it does not speak TLS",
 };
+
+/** What OpenSSL says of records that are none. */
+const NO_TLS = ["wrong version number", "packet length too long"];
 
 function reasonOf(error: Error): string {
   const { code = "" } = error as NodeJS.ErrnoException;
+  // error:0A00010B:SSL routines:ssl3_get_record:wrong version number:../deps/openssl/...
+  const tls = /SSL routines:[^:]*:([^:]+)/.exec(error.message)?.[1];
+  if (tls !== undefined) return NO_TLS.includes(tls) ? "it does not speak TLS" : `TLS failed: ${tls}`;
   return REASONS[code] ?? (error.message || code);
 }
 

@@ -39,9 +39,9 @@ const ROOMS: Readonly<Record<string, Room>> = {
   apps: { imports: ["errors", "wire", "session"], packages: ["@noble/hashes"] },
   node: {
     imports: ["errors", "transport"],
-    types: ["apps"],
+    types: ["apps", "signalling"],
     node: true,
-    packages: ["node-datachannel"],
+    packages: ["node-datachannel", "ws", "https-proxy-agent", "proxy-from-env", "multicast-dns"],
     apart: true,
   },
   index: {
