@@ -34,6 +34,9 @@ import { parseTurnServer } from "./servers.ts";
 const INTRODUCED_TIMEOUT = 60;
 /** A probe of STUN servers that was begun before the introduction is over by now, or is not worth waiting for. */
 const STUN_WAIT_MS = 30;
+/** Bounds for what the other side is given to call first: less is jitter, more would hold a slow path up. */
+const MIN_COURTESY_MS = 20;
+const MAX_COURTESY_MS = 500;
 /** Who is on the local network answers within this; a rendezvous that says no has the last word after it. */
 const LAN_MS = 2000;
 
@@ -84,6 +87,10 @@ export async function listenByCode(
   const meeting = new Attempt(platform, options, "waiting");
   const timeoutMs = seconds(options.timeout, 0, "timeout");
   let lan: { url: string; nameplate: number; close(): void } | undefined;
+  let joined = 0;
+  const courtesy = new Courtesy((candidates) => {
+    meeting.connection?.addCandidates(candidates);
+  });
   const over = new Ending(options.signal, timeoutMs);
   let resolveCode!: (code: { code: Code; rendezvous: string | undefined }) => void;
   const first = new Promise<{ code: Code; rendezvous: string | undefined }>(
@@ -94,20 +101,23 @@ export async function listenByCode(
     password,
     fingerprint: () => meeting.certificate.fingerprint,
     onjoined: () => {
+      joined = performance.now();
       options.onevent?.({ event: "log", text: "somebody has claimed the code" });
     },
     onintroduced: (introduced) => {
       over.hurry();
+      courtesy.wait = performance.now() - joined;
       meeting.begin(introduced, {
         post: (candidates) => {
           introduction.post(candidates);
+          courtesy.begin();
         },
         onsession: over.resolve,
         onfailed: over.reject,
       });
     },
     oncandidates: (candidates) => {
-      meeting.connection?.addCandidates(candidates);
+      courtesy.take(candidates);
     },
     onfailed: over.reject,
     ontrouble: (trouble) => {
@@ -391,6 +401,46 @@ class Attempt {
       }
     }
     return [...turn, ...lent];
+  }
+}
+
+/**
+ * The waiting side has the other one's addresses about a round trip earlier than the other way round. If it called at once it would be
+ * connected first, and speak as the DTLS client to a server that is not up yet: a lost flight, and a second's wait. So it gives the
+ * other side the time to call at the same moment.
+ */
+class Courtesy {
+  /** Milliseconds from our addresses to their arrival there: what their answer took. */
+  wait = 0;
+  readonly #give: (candidates: readonly Candidate[]) => void;
+  #begun: number | undefined;
+  #held: Candidate[] = [];
+
+  constructor(give: (candidates: readonly Candidate[]) => void) {
+    this.#give = give;
+  }
+
+  /** Our addresses are on their way. */
+  begin(): void {
+    if (this.#begun !== undefined) return;
+    this.#begun = performance.now();
+    const held = this.#held;
+    this.#held = [];
+    if (held.length > 0) this.take(held);
+  }
+
+  take(candidates: readonly Candidate[]): void {
+    if (this.#begun === undefined) {
+      this.#held.push(...candidates);
+      return;
+    }
+    const wait = Math.min(Math.max(this.wait, MIN_COURTESY_MS), MAX_COURTESY_MS);
+    setTimeout(
+      () => {
+        this.#give(candidates);
+      },
+      this.#begun + wait - performance.now(),
+    );
   }
 }
 
