@@ -36,8 +36,8 @@ export interface Fingerprints {
   readonly joining: Uint8Array;
 }
 
-/** What HELLO and ANSWER of an introduction by code carry. */
-export interface Introduced {
+/** What HELLO and ANSWER of an introduction by code have in common. */
+export interface Half {
   readonly point: Uint8Array;
   readonly fingerprint: Uint8Array;
 }
@@ -82,7 +82,7 @@ export class Keys {
   }
 
   /** The tag by which one side of an introduction by code shows that it has the same key and saw the same messages, 32 bytes. */
-  confirmation(role: Role, hello: Introduced, answer: Introduced): Uint8Array {
+  confirmation(role: Role, hello: Half, answer: Half): Uint8Array {
     const data = concatBytes(hello.point, hello.fingerprint, answer.point, answer.fingerprint);
     return hmac(sha256, this.#expand(`confirm ${role}`, 32), data);
   }

@@ -136,7 +136,7 @@ describe("codes", () => {
         around,
         fc.nat(0xffff),
         (value, between, marks, capitals) => {
-          const typed = [...formatCode(value).replaceAll("-", between)]
+          const typed = Array.from(formatCode(value).replaceAll("-", between))
             .map((letter, i) => ((capitals >> (i % 16)) & 1 ? letter.toUpperCase() : letter))
             .join("");
           const text = marks[0] + typed + marks[1];
@@ -188,7 +188,7 @@ describe("codes", () => {
       word: fc.constantFrom(...WORDS),
       at: fc.nat(),
       kind: fc.constantFrom("change", "insert", "delete", "swap"),
-      letter: fc.constantFrom(...letters),
+      letter: fc.constantFrom(...Array.from(letters)),
     });
     fc.assert(
       fc.property(slip, ({ word, at, kind, letter }) => {
