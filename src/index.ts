@@ -23,6 +23,10 @@ const platform: Platform = {
   createPeer,
   findStunServer,
   openSocket: async (url, options) => (await import("./node/websocket.ts")).openSocket(url, options),
+  lan: {
+    hold: async (options) => (await import("./lan.ts")).lan.hold(options),
+    find: async (options) => (await import("./lan.ts")).lan.find(options),
+  },
 };
 
 /** Waits for another machine; resolves when the offer token is ready. */

@@ -8,6 +8,7 @@ import { asDcpipeError, DcpipeError } from "../errors.ts";
 import { commonOptions } from "./options.ts";
 import type { PipeArguments } from "./pipe.ts";
 import type { ReceiveArguments } from "./receive.ts";
+import { rendezvousOptions, type RendezvousArguments } from "./rendezvous-options.ts";
 import type { SendArguments } from "./send.ts";
 
 const OUTPUT = "where to: directory, file, or - for stdout";
@@ -83,6 +84,17 @@ const parser = yargs(words)
         .option("output", { alias: "o", type: "string", describe: OUTPUT, requiresArg: true })
         .example("$0 receive TOKEN -o Downloads", "then watch"),
     async (argv) => (await import("./receive.ts")).runReceive(argv as unknown as ReceiveArguments),
+  )
+  .command(
+    "rendezvous",
+    "run the server that introduces two machines",
+    (y) =>
+      rendezvousOptions(y)
+        .usage(
+          "Usage: $0 rendezvous [--listen [ADDR:]PORT]\n\nRuns the server where two sides meet by code. It sees neither their password nor what they send.",
+        )
+        .example("$0 rendezvous", "then: dcpipe send FILE --rendezvous http://127.0.0.1:8787/"),
+    async (argv) => (await import("./rendezvous.ts")).runRendezvous(argv as unknown as RendezvousArguments),
   )
   .completion("completion", "print a script for shell completion")
   .demandCommand(1, "no command given")

@@ -167,6 +167,16 @@ export class Ui {
     this.#text(chalk.green(text));
   }
 
+  /** A server, or a forwarded port, can be reached. */
+  listening(
+    where: { readonly protocol: string; readonly address: string; readonly port: number },
+    text: string,
+  ): void {
+    const { protocol, address, port } = where;
+    this.#event({ event: "listening", protocol, address, port });
+    this.#text(text);
+  }
+
   note(text: string): void {
     this.#event({ event: "note", text });
     this.#text(chalk.dim(escapeText(text)));

@@ -244,7 +244,7 @@ export function connectByCode(platform: Platform, code: Code, options: CodeOptio
 
   if (options.rendezvous !== undefined) addWay(options.rendezvous);
   if (lan) {
-    lan.find({
+    void lan.find({
       nameplate: code.nameplate,
       bind: options.bind,
       signal: search.signal,

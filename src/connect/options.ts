@@ -18,14 +18,14 @@ export interface Lan {
     readonly bind: string | undefined;
     readonly onlog: (text: string) => void;
   }) => Promise<{ readonly url: string; readonly nameplate: number; readonly close: () => void }>;
-  /** Looks for who announces that nameplate, until stopped; each URL is found once. */
+  /** Looks for who announces that nameplate, until stopped; each URL is found once. Never rejects. */
   readonly find: (options: {
     readonly nameplate: number;
     readonly bind: string | undefined;
     readonly signal: AbortSignal;
     readonly onfound: (url: string) => void;
     readonly onlog: (text: string) => void;
-  }) => void;
+  }) => Promise<void>;
 }
 
 export const DEFAULT_TIMEOUT_JOINING = 60;

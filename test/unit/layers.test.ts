@@ -44,13 +44,15 @@ const ROOMS: Readonly<Record<string, Room>> = {
     packages: ["node-datachannel", "ws", "https-proxy-agent", "proxy-from-env", "multicast-dns"],
     apart: true,
   },
+  lan: { imports: ["errors", "node", "server"], types: ["connect"], packages: [] },
   index: {
-    imports: ["errors", "wire", "transport", "session", "signalling", "connect", "apps", "node"],
+    imports: ["errors", "wire", "transport", "session", "signalling", "connect", "apps", "node", "lan"],
     node: true,
     packages: [],
   },
+  server: { imports: ["errors", "wire"], node: true, packages: ["ws", "@redis/client"] },
   cli: {
-    imports: ["errors", "index"],
+    imports: ["errors", "index", "server"],
     node: true,
     packages: ["yargs", "chalk", "ora", "qrcode-terminal"],
   },
@@ -175,6 +177,16 @@ describe("rooms", () => {
     expect([...new Set(owners.map(({ from }) => from))]).toEqual(["node/rtc.ts"]);
   });
 
+  test.each([
+    ["ws", "server/connection.ts"],
+    ["@redis/client", "server/redis.ts"],
+  ])("one file of the server owns %s", (name, owner) => {
+    const owners = imports.filter(
+      ({ from, specifier }) => roomOf(from) === "server" && packageOf(specifier) === name,
+    );
+    expect([...new Set(owners.map(({ from }) => from))]).toEqual([owner]);
+  });
+
   test("every package imported is a dependency", () => {
     const manifest = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")) as {
       dependencies: Record<string, string>;
@@ -198,6 +210,7 @@ describe("rooms", () => {
     ["node/rtc.ts", "fs", false],
     ["errors.ts", "./wire/frame.ts", true],
     ["wire/frame.ts", "yargs", false],
+    ["server/client.ts", "../signalling/keys.ts", false],
   ])("the table is applied: %s importing %s", (from, specifier, typeOnly) => {
     const why = objection({ from, specifier, typeOnly: typeOnly ?? false });
     if (typeOnly === undefined) expect(why).toBeUndefined();

@@ -1,0 +1,114 @@
+/** Options of `dcpipe rendezvous`, and what they mean to the server. */
+import type { Argv } from "yargs";
+import { DcpipeError } from "../errors.ts";
+
+export interface RendezvousArguments {
+  readonly listen: string;
+  readonly store: string;
+  readonly publicUrl?: string | undefined;
+  readonly turn?: readonly string[] | undefined;
+  readonly turnSecret?: string | undefined;
+  readonly relay: boolean;
+  readonly trustProxy: boolean;
+  readonly json: boolean;
+  readonly quiet: boolean;
+  readonly verbose: boolean;
+  readonly color: boolean;
+}
+
+/** A client takes no longer texts, and no more servers (section 7.2 of docs/protocol.md). */
+const MAX_URL_BYTES = 512;
+const MAX_TURN_URLS = 8;
+
+export function rendezvousOptions<T>(yargs: Argv<T>): Argv<T & RendezvousArguments> {
+  return yargs
+    .option("listen", {
+      type: "string",
+      default: "127.0.0.1:8787",
+      describe: "where: [ADDR:]PORT; port 0 picks one",
+      requiresArg: true,
+    })
+    .option("store", {
+      type: "string",
+      default: "memory",
+      describe: "memory, or redis://host:port for several processes",
+      requiresArg: true,
+    })
+    .option("public-url", { type: "string", describe: "URL for links that people get", requiresArg: true })
+    .option("turn", {
+      type: "string",
+      array: true,
+      nargs: 1,
+      describe: "TURN server to hand out, turn:host:port",
+    })
+    .option("turn-secret", {
+      type: "string",
+      describe: "its shared secret, or DCPIPE_TURN_SECRET",
+      requiresArg: true,
+    })
+    .option("relay", { type: "boolean", default: true, describe: "--no-relay: never relay data" })
+    .option("trust-proxy", {
+      type: "boolean",
+      default: false,
+      describe: "a proxy says where clients come from",
+    })
+    .option("json", { type: "boolean", default: false, describe: "events as JSON lines on stderr" })
+    .option("quiet", { alias: "q", type: "boolean", default: false, describe: "errors only" })
+    .option("verbose", { alias: "v", type: "boolean", default: false, describe: "say more" })
+    .option("color", { type: "boolean", default: true, hidden: true }) as unknown as Argv<
+    T & RendezvousArguments
+  >;
+}
+
+/** `8787`, `:8787`, `0.0.0.0:8787`, `[::1]:8787`, `localhost:0`. Throws USAGE. */
+export function parseListen(text: string): { host: string; port: number } {
+  const match = /^(?:(\[[\da-f:.%\w]+\]|[^:[\]\s]*):)?(\d{1,5})$/i.exec(text);
+  const port = Number(match?.[2]);
+  if (!match || port > 65535)
+    throw new DcpipeError("USAGE", `--listen ${text}: write [ADDR:]PORT, such as 8787 or [::1]:8787`);
+  const host = (match[1] ?? "").replace(/^\[|\]$/g, "");
+  return { host: host === "" ? "127.0.0.1" : host, port };
+}
+
+/** Throws USAGE. */
+export function parsePublicUrl(text: string | undefined): string | undefined {
+  if (text === undefined) return undefined;
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  if (!url || !/^https?:$/.test(url.protocol) || url.hash !== "" || url.search !== "" || url.username !== "")
+    throw new DcpipeError(
+      "USAGE",
+      `--public-url ${text}: write an http or https URL, such as https://example.org/`,
+    );
+  if (Buffer.byteLength(url.href) > MAX_URL_BYTES) throw new DcpipeError("USAGE", "--public-url is too long");
+  return url.href;
+}
+
+/** Throws USAGE. */
+export function parseTurn(
+  { turn = [], turnSecret }: RendezvousArguments,
+  environment: NodeJS.ProcessEnv,
+): { urls: readonly string[]; secret: string } | undefined {
+  const secret = turnSecret ?? environment["DCPIPE_TURN_SECRET"];
+  if (turn.length === 0) {
+    if (turnSecret !== undefined) throw new DcpipeError("USAGE", "--turn-secret needs --turn");
+    return undefined;
+  }
+  for (const url of turn) {
+    // RFC 7065, section 3.1; who writes user and password here would give them to everybody.
+    if (!/^turns?:(\[[\da-f:.]+\]|[^\s:@/?[\]]+)(:\d{1,5})?(\?transport=(udp|tcp))?$/i.test(url))
+      throw new DcpipeError("USAGE", `--turn ${url.replace(/:[^:]*@/, ":...@")}: write turn:host:port`);
+    if (url.length > MAX_URL_BYTES) throw new DcpipeError("USAGE", "--turn is too long");
+  }
+  if (turn.length > MAX_TURN_URLS)
+    throw new DcpipeError("USAGE", `--turn: at most ${MAX_TURN_URLS} servers can be handed out`);
+  if (secret === undefined || secret === "")
+    throw new DcpipeError("USAGE", "--turn needs --turn-secret, or DCPIPE_TURN_SECRET");
+  return { urls: turn, secret };
+}
+
+/** The URL of a Redis, or undefined for memory. Throws USAGE; what may hold a password is not shown. */
+export function parseStore(text: string): string | undefined {
+  if (text === "memory") return undefined;
+  if (/^rediss?:\/\//.test(text) && URL.canParse(text)) return text;
+  throw new DcpipeError("USAGE", "--store takes memory, or redis://host:port");
+}

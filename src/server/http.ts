@@ -1,0 +1,54 @@
+/** What the server answers to plain HTTP: the page, its health, its metrics. Paths match by their end: a proxy may mount it anywhere. */
+import type { IncomingMessage, RequestListener, ServerResponse } from "node:http";
+import { CONTENT_SECURITY_POLICY, PAGE } from "./page.ts";
+
+export interface Routes {
+  readonly healthy: () => boolean;
+  readonly metrics: () => string;
+}
+
+const TEXT = "text/plain; charset=utf-8";
+/** Prometheus' text format. */
+const METRICS = "text/plain; version=0.0.4; charset=utf-8";
+
+export function createRoutes({ healthy, metrics }: Routes): RequestListener {
+  return (request, response) => {
+    request.resume();
+    if (request.method !== "GET" && request.method !== "HEAD") {
+      response.setHeader("allow", "GET, HEAD");
+      // What follows may be a long body that nobody wants.
+      response.setHeader("connection", "close");
+      answer(request, response, 405, TEXT, "method not allowed\n");
+      return;
+    }
+    const path = (request.url ?? "").split("?", 1)[0] ?? "";
+    if (path.endsWith("/healthz")) {
+      const well = healthy();
+      answer(request, response, well ? 200 : 503, TEXT, well ? "ok\n" : "unavailable\n");
+    } else if (path.endsWith("/metrics")) {
+      answer(request, response, 200, METRICS, metrics());
+    } else if (path.endsWith("/")) {
+      response.setHeader("content-security-policy", CONTENT_SECURITY_POLICY);
+      response.setHeader("referrer-policy", "no-referrer");
+      answer(request, response, 200, "text/html; charset=utf-8", PAGE);
+    } else {
+      answer(request, response, 404, TEXT, "not found\n");
+    }
+  };
+}
+
+function answer(
+  request: IncomingMessage,
+  response: ServerResponse,
+  status: number,
+  type: string,
+  body: string,
+): void {
+  response.writeHead(status, {
+    "content-type": type,
+    "content-length": Buffer.byteLength(body),
+    "x-content-type-options": "nosniff",
+    "cache-control": "no-store",
+  });
+  response.end(request.method === "HEAD" ? undefined : body);
+}
