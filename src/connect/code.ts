@@ -34,6 +34,8 @@ import { parseTurnServer } from "./servers.ts";
 const INTRODUCED_TIMEOUT = 60;
 /** A probe of STUN servers that was begun before the introduction is over by now, or is not worth waiting for. */
 const STUN_WAIT_MS = 30;
+/** The rendezvous, and two answers from the local network: one may be an old one, or not meant for us. */
+const MAX_WAYS = 3;
 /** Bounds for what the other side is given to call first: less is jitter, more would hold a slow path up. */
 const MIN_COURTESY_MS = 20;
 const MAX_COURTESY_MS = 500;
@@ -42,6 +44,8 @@ const LAN_MS = 2000;
 
 export type CodeEvent =
   | ConnectionEvent
+  /** Something a person should know of. */
+  | { readonly event: "warning"; readonly text: string }
   /** The rendezvous is out of reach, or back (no `trouble`). */
   | { readonly event: "rendezvous"; readonly trouble: string | undefined }
   /** The code, again when it had to change. */
@@ -199,14 +203,22 @@ export function connectByCode(platform: Platform, code: Code, options: CodeOptio
     if (ways.size > 0 || searching || !verdict) return;
     over.reject(verdict);
   };
+  const tried = new Set<string>();
   const addWay = (url: string): void => {
-    if (over.settled || ways.has(url)) return;
+    // Each HELLO that is answered is a guess allowed to somebody.
+    if (over.settled || tried.has(url) || tried.size >= MAX_WAYS) return;
+    tried.add(url);
     const attempt = new Attempt(platform, options, "joining");
     const failed = (error: DcpipeError): void => {
       if (!ways.delete(url)) return;
       attempt.connection?.fail(error);
       void introduction.release(error.code === "ICE_FAILED" || error.code === "TIMEOUT" ? "failed" : "left");
-      attempt.log(`${url}: ${error.message}`);
+      if (error.code === "CODE_WRONG" && url !== options.rendezvous)
+        options.onevent?.({
+          event: "warning",
+          text: "a machine on the local network answered with another code",
+        });
+      else attempt.log(`${url}: ${error.message}`);
       // The rendezvous' word is better than that of some machine on the local network.
       if (url === options.rendezvous || !verdict) verdict = error;
       judge();

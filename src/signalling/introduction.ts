@@ -60,7 +60,7 @@ interface Half {
   readonly fingerprint: Uint8Array;
 }
 
-/** A mailbox is used once, and its number is part of the context: that is session id enough. */
+/** There is no session id before both have spoken, and the draft allows none: the shares are random. */
 const NO_SID = new Uint8Array(0);
 
 function shareFor(password: string, nameplate: number): Share {

@@ -20,7 +20,7 @@
  *
  *   tag = HMAC-SHA256(confirmation key, HELLO's point | its fingerprint | ANSWER's point | its fingerprint)
  *
- *   for people to compare             "verify" | waiting fingerprint | joining fingerprint      4, a word each
+ *   for people to compare             "verify" | waiting fingerprint | joining fingerprint      8, a word each
  */
 import { expand, extract } from "@noble/hashes/hkdf.js";
 import { hmac } from "@noble/hashes/hmac.js";
@@ -43,7 +43,7 @@ export interface Half {
 }
 
 /** Words of the short authentication string. */
-const VERIFIER_WORDS = 4;
+const VERIFIER_WORDS = 8;
 
 export class Keys {
   readonly #prk: Uint8Array;
