@@ -149,6 +149,7 @@ export async function listenByCode(
       url: held.url,
       nameplate: held.nameplate,
       key,
+      direct: true,
       onallocated: (given, link) => {
         if (options.rendezvous === undefined) onallocated(given, link, undefined);
       },
@@ -227,6 +228,7 @@ export function connectByCode(platform: Platform, code: Code, options: CodeOptio
       openSocket: platform.openSocket,
       url,
       code,
+      direct: url !== options.rendezvous,
       fingerprint: () => attempt.certificate.fingerprint,
       onintroduced: (introduced) => {
         attempt.begin(introduced, {

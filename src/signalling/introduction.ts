@@ -118,6 +118,7 @@ export interface WaitingWay {
   /** The one wished for, 0 for any. */
   readonly nameplate: number;
   readonly key?: Uint8Array;
+  readonly direct?: boolean;
   /** Called again when the nameplate has changed. */
   readonly onallocated: (nameplate: number, link: string) => void;
 }
@@ -134,7 +135,7 @@ export class WaitingIntroduction {
   }
 
   /** Waits at one more rendezvous. */
-  addWay({ url, nameplate, key, onallocated }: WaitingWay): Mailbox {
+  addWay({ url, nameplate, key, direct, onallocated }: WaitingWay): Mailbox {
     const { openSocket } = this.#options;
     let share: Share | undefined;
     let own: Half | undefined;
@@ -145,6 +146,7 @@ export class WaitingIntroduction {
       url,
       place: { type: "allocate", nameplate },
       key,
+      direct,
       onallocated: (given, link) => {
         share = shareFor(this.#options.password, given);
         own = { point: share.point, fingerprint: this.#options.fingerprint() };
@@ -251,6 +253,7 @@ export interface JoiningOptions extends IntroductionEvents {
   /** URL of the rendezvous. */
   readonly url: string;
   readonly code: Code;
+  readonly direct: boolean;
 }
 
 /** One way by which the joining side tries its code. */
@@ -272,6 +275,7 @@ export class JoiningIntroduction {
     this.#mailbox = new Mailbox({
       openSocket: options.openSocket,
       url: options.url,
+      direct: options.direct,
       place,
       onservers: (servers) => {
         this.#servers = servers;

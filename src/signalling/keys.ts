@@ -42,7 +42,10 @@ export interface Half {
   readonly fingerprint: Uint8Array;
 }
 
-/** Words of the short authentication string. */
+/**
+ * Words of the short authentication string. Nothing binds a side to its certificate before it has seen the other's share, so somebody in
+ * the middle may try certificates until the words agree: with 64 bits that is out of reach.
+ */
 const VERIFIER_WORDS = 8;
 
 export class Keys {

@@ -55,6 +55,8 @@ export interface MailboxOptions {
   /** URL of the rendezvous. */
   readonly url: string;
   readonly place: Place;
+  /** It is on this network: no proxy leads there. */
+  readonly direct?: boolean | undefined;
   /** A nameplate is ours; called again when the rendezvous has lost it, and then all must be posted anew. */
   readonly onallocated?: (nameplate: number, link: string) => void;
   /** By which the server knows this side again; random when not given. */
@@ -199,6 +201,7 @@ export class Mailbox {
     const first = `${FIRST_MESSAGE_PREFIX}${toBase64url(encodeClientMessage(this.#first()))}`;
     const socket = await openSocket(url, {
       protocols: [RENDEZVOUS_PROTOCOL, first],
+      direct: this.#options.direct,
       signal: this.#stop.signal,
     });
     if (this.closed) {
