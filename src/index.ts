@@ -16,11 +16,13 @@ import type { ConnectOptions, Platform } from "./connect/options.ts";
 import * as token from "./connect/token.ts";
 import { createPeer } from "./node/rtc.ts";
 import { findStunServer } from "./node/stun.ts";
+import { randomCertificate } from "./transport/certificate.ts";
 import type { Code } from "./wire/code.ts";
 
 /** What only codes need is loaded when the first one is used. */
 const platform: Platform = {
   createPeer,
+  createCertificate: randomCertificate,
   findStunServer,
   openSocket: async (url, options) => (await import("./node/websocket.ts")).openSocket(url, options),
   lan: {

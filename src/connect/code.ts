@@ -9,7 +9,7 @@ import { asDcpipeError, DcpipeError } from "../errors.ts";
 import type { Session } from "../session/session.ts";
 import { JoiningIntroduction, WaitingIntroduction, type Introduced } from "../signalling/introduction.ts";
 import { randomKey } from "../signalling/mailbox.ts";
-import { CERTIFICATE_SEED_SIZE, certificateFromSeed } from "../transport/certificate.ts";
+import type { Certificate } from "../transport/certificate.ts";
 import type { Candidate, TurnServer } from "../transport/peer.ts";
 import { DEFAULT_WORDS, MAX_WORDS, MIN_WORDS, passwordFrom, type Code } from "../wire/code.ts";
 import type { Role } from "../wire/hello.ts";
@@ -85,7 +85,7 @@ export async function listenByCode(
   if (!Number.isInteger(words) || words < MIN_WORDS || words > MAX_WORDS)
     throw new DcpipeError("USAGE", `a code has ${MIN_WORDS} to ${MAX_WORDS} words`);
   const password = passwordFrom(crypto.getRandomValues(new Uint8Array(words)));
-  const meeting = new Attempt(platform, options, "waiting");
+  const meeting = new Attempt(platform, options, "waiting", await platform.createCertificate());
   const timeoutMs = seconds(options.timeout, 0, "timeout");
   let lan: { url: string; nameplate: number; close(): void } | undefined;
   const over = new Ending(options.signal, timeoutMs);
@@ -96,7 +96,7 @@ export async function listenByCode(
   const introduction = new WaitingIntroduction({
     openSocket: platform.openSocket,
     password,
-    fingerprint: () => meeting.certificate.fingerprint,
+    fingerprint: meeting.certificate.fingerprint,
     onjoined: () => {
       options.onevent?.({ event: "log", text: "somebody has claimed the code" });
     },
@@ -130,7 +130,7 @@ export async function listenByCode(
     lan?.close();
     const key = randomKey();
     const held = await platform.lan.hold({ nameplate, key, bind: options.bind, onlog: meeting.log });
-    if (over.settled) {
+    if (over.isSettled()) {
       held.close();
       return;
     }
@@ -195,11 +195,12 @@ export function connectByCode(platform: Platform, code: Code, options: CodeOptio
     over.reject(verdict);
   };
   const tried = new Set<string>();
-  const addWay = (url: string): void => {
+  const addWay = async (url: string): Promise<void> => {
     // Each HELLO that is answered is a guess allowed to somebody.
-    if (over.settled || tried.has(url) || tried.size >= MAX_WAYS) return;
+    if (over.isSettled() || tried.has(url) || tried.size >= MAX_WAYS) return;
     tried.add(url);
-    const attempt = new Attempt(platform, options, "joining");
+    const attempt = new Attempt(platform, options, "joining", await platform.createCertificate());
+    if (over.isSettled()) return;
     const failed = (error: DcpipeError): void => {
       if (!ways.delete(url)) return;
       attempt.connection?.fail(error);
@@ -219,7 +220,7 @@ export function connectByCode(platform: Platform, code: Code, options: CodeOptio
       url,
       code,
       direct: url !== options.rendezvous,
-      fingerprint: () => attempt.certificate.fingerprint,
+      fingerprint: attempt.certificate.fingerprint,
       onintroduced: (introduced) => {
         attempt.begin(introduced, {
           post: (candidates) => {
@@ -244,13 +245,13 @@ export function connectByCode(platform: Platform, code: Code, options: CodeOptio
     ways.set(url, { introduction, attempt });
   };
 
-  if (options.rendezvous !== undefined) addWay(options.rendezvous);
+  if (options.rendezvous !== undefined) void addWay(options.rendezvous);
   if (lan) {
     void lan.find({
       nameplate: code.nameplate,
       bind: options.bind,
       signal: search.signal,
-      onfound: addWay,
+      onfound: (url) => void addWay(url),
       onlog: (text) => {
         options.onevent?.({ event: "log", text });
       },
@@ -289,14 +290,15 @@ export function connectByCode(platform: Platform, code: Code, options: CodeOptio
 /** One try to become a connection. */
 class Attempt {
   connection: Connection | undefined;
-  readonly certificate = certificateFromSeed(crypto.getRandomValues(new Uint8Array(CERTIFICATE_SEED_SIZE)));
+  readonly certificate: Certificate;
   readonly #platform: Platform;
   readonly #options: CodeOptions;
   readonly #role: Role;
   readonly #network: ParsedNetwork;
   readonly #stun: ReturnType<Platform["findStunServer"]>;
 
-  constructor(platform: Platform, options: CodeOptions, role: Role) {
+  constructor(platform: Platform, options: CodeOptions, role: Role, certificate: Certificate) {
+    this.certificate = certificate;
     this.#platform = platform;
     this.#options = options;
     this.#role = role;
@@ -398,7 +400,7 @@ class Ending {
   readonly verifier: Promise<string>;
   resolve!: (session: Session, verifier: string) => void;
   reject!: (error: DcpipeError) => void;
-  settled = false;
+  #settled = false;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(signal: AbortSignal | undefined, timeoutMs: number) {
@@ -408,8 +410,8 @@ class Ending {
     let said = "";
     this.promise = new Promise((resolve, reject) => {
       const settle = (then: () => void): void => {
-        if (this.settled) return;
-        this.settled = true;
+        if (this.#settled) return;
+        this.#settled = true;
         clearTimeout(this.#timer);
         signal?.removeEventListener("abort", abort);
         then();
@@ -436,6 +438,10 @@ class Ending {
       }, timeoutMs);
     if (signal?.aborted) abort();
     else signal?.addEventListener("abort", abort);
+  }
+
+  isSettled(): boolean {
+    return this.#settled;
   }
 
   /** The other side is known: the connection has its own limit. */

@@ -1,6 +1,7 @@
 /** What callers choose, and what a platform brings. */
 import { DcpipeError } from "../errors.ts";
 import type { OpenSocket } from "../signalling/socket.ts";
+import type { Certificate } from "../transport/certificate.ts";
 import type { CreatePeer, TurnServer } from "../transport/peer.ts";
 import { MAX_CANDIDATES, type Candidate } from "../wire/candidate.ts";
 import { GATHER_MS, type Connection, type ConnectionEvent, type StunServer } from "./connection.ts";
@@ -57,6 +58,8 @@ export interface ConnectOptions {
 /** What the platform brings: WebRTC, WebSockets, a way to find a STUN server that lives, and the local network. */
 export interface Platform {
   readonly createPeer: CreatePeer;
+  /** A certificate with a random key. */
+  readonly createCertificate: () => Promise<Certificate>;
   readonly openSocket: OpenSocket;
   /** Undefined where there is no way to call the local network, as in browsers. */
   readonly lan?: Lan | undefined;
