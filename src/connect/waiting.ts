@@ -24,6 +24,7 @@ export class WaitingSide {
   readonly #attempt: Attempt;
   readonly #introduction: WaitingIntroduction;
   #give!: (given: Given) => void;
+  #shown: Given | undefined;
   /** The nameplate at which the local network was last called. */
   #announced: number | undefined;
   #held: { close(): void } | undefined;
@@ -112,6 +113,9 @@ export class WaitingSide {
 
   #show(nameplate: number, rendezvous: string | undefined): void {
     const given = { code: { nameplate, password: this.#password }, rendezvous };
+    const same = this.#shown?.code.nameplate === nameplate && this.#shown.rendezvous === rendezvous;
+    if (same) return;
+    this.#shown = given;
     this.#give(given);
     this.#options.onevent?.({ event: "code", ...given });
   }

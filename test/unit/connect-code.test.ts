@@ -212,7 +212,6 @@ describe("a rendezvous that goes away", () => {
     await pass(5000);
     expect(events.filter(({ event }) => event.event === "code").map(({ event }) => event)).toEqual([
       { event: "code", code: first.code, rendezvous: URL },
-      { event: "code", code: first.code, rendezvous: URL },
     ]);
     const second = joining(first.code);
     expect(await both(first.session, second.session)).toEqual(["met", "met"]);
