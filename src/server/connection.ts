@@ -46,7 +46,8 @@ export class Connection {
     this.#limits = limits;
     socket.on("message", (data: Buffer, isBinary: boolean) => {
       if (!isBinary) this.close(CLOSE.PROTOCOL);
-      else if (this.#count()) this.#events?.message(data);
+      // A copy: what is kept of a message must not keep all that was read from the socket with it.
+      else if (this.#count()) this.#events?.message(new Uint8Array(data));
     });
     socket.on("ping", () => {
       this.#count();
