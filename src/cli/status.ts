@@ -18,7 +18,10 @@ export const VERDICTS: Readonly<Record<ErrorCode, Verdict>> = {
   CODE_MALFORMED: { status: 2, hint: "a code looks like 7-guitar-sandwich, a number and words" },
   CODE_UNKNOWN: { status: 4, hint: "look at the other side's code again, or start anew there" },
   CODE_USED: { status: 4, hint: "a code serves once: start again on both sides" },
-  CODE_WRONG: { status: 4, hint: "start again on both sides, with a new code" },
+  CODE_WRONG: {
+    status: 4,
+    hint: "start again on both sides with a new code; to try this one again is to allow one more guess",
+  },
   NO_RENDEZVOUS: { status: 3, hint: "--rendezvous takes the URL of a running dcpipe rendezvous" },
   SIGNALLING: { status: 3 },
   ICE_FAILED: { status: 3, hint: "a TURN server (--turn) gets through where no direct path exists" },

@@ -21,7 +21,7 @@ export interface UiOptions {
   readonly color: boolean;
 }
 
-type RendezvousEvent = CodeEvent & { event: "rendezvous" };
+type RendezvousEvent = CodeEvent & { event: "rendezvous" | "warning" };
 
 /** A progress line on a terminal moves this often; elsewhere, and in JSON, it is a line now and then. Milliseconds. */
 const FRAME_MS = 100;
@@ -108,6 +108,10 @@ export class Ui {
   connection(event: ConnectionEvent | RendezvousEvent): void {
     if (event.event === "log") {
       if (this.#verbose) this.note(event.text);
+      return;
+    }
+    if (event.event === "warning") {
+      this.note(event.text);
       return;
     }
     if (event.event === "rendezvous") {

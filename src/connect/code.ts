@@ -9,7 +9,7 @@ import { asDcpipeError, DcpipeError } from "../errors.ts";
 import type { Session } from "../session/session.ts";
 import { JoiningIntroduction, WaitingIntroduction, type Introduced } from "../signalling/introduction.ts";
 import { randomKey } from "../signalling/mailbox.ts";
-import { CERTIFICATE_SEED_SIZE, certificateFromSeed, type Certificate } from "../transport/certificate.ts";
+import { CERTIFICATE_SEED_SIZE, certificateFromSeed } from "../transport/certificate.ts";
 import type { Candidate, TurnServer } from "../transport/peer.ts";
 import { DEFAULT_WORDS, MAX_WORDS, MIN_WORDS, passwordFrom, type Code } from "../wire/code.ts";
 import type { Role } from "../wire/hello.ts";
@@ -34,14 +34,15 @@ import { parseTurnServer } from "./servers.ts";
 const INTRODUCED_TIMEOUT = 60;
 /** A probe of STUN servers that was begun before the introduction is over by now, or is not worth waiting for. */
 const STUN_WAIT_MS = 30;
-/** Bounds for what the other side is given to call first: less is jitter, more would hold a slow path up. */
-const MIN_COURTESY_MS = 20;
-const MAX_COURTESY_MS = 500;
+/** The rendezvous, and two answers from the local network: one may be an old one, or not meant for us. */
+const MAX_WAYS = 3;
 /** Who is on the local network answers within this; a rendezvous that says no has the last word after it. */
 const LAN_MS = 2000;
 
 export type CodeEvent =
   | ConnectionEvent
+  /** Something a person should know of. */
+  | { readonly event: "warning"; readonly text: string }
   /** The rendezvous is out of reach, or back (no `trouble`). */
   | { readonly event: "rendezvous"; readonly trouble: string | undefined }
   /** The code, again when it had to change. */
@@ -87,10 +88,6 @@ export async function listenByCode(
   const meeting = new Attempt(platform, options, "waiting");
   const timeoutMs = seconds(options.timeout, 0, "timeout");
   let lan: { url: string; nameplate: number; close(): void } | undefined;
-  let joined = 0;
-  const courtesy = new Courtesy((candidates) => {
-    meeting.connection?.addCandidates(candidates);
-  });
   const over = new Ending(options.signal, timeoutMs);
   let resolveCode!: (code: { code: Code; rendezvous: string | undefined }) => void;
   const first = new Promise<{ code: Code; rendezvous: string | undefined }>(
@@ -101,23 +98,20 @@ export async function listenByCode(
     password,
     fingerprint: () => meeting.certificate.fingerprint,
     onjoined: () => {
-      joined = performance.now();
       options.onevent?.({ event: "log", text: "somebody has claimed the code" });
     },
     onintroduced: (introduced) => {
       over.hurry();
-      courtesy.wait = performance.now() - joined;
       meeting.begin(introduced, {
         post: (candidates) => {
           introduction.post(candidates);
-          courtesy.begin();
         },
         onsession: over.resolve,
         onfailed: over.reject,
       });
     },
     oncandidates: (candidates) => {
-      courtesy.take(candidates);
+      meeting.connection?.addCandidates(candidates);
     },
     onfailed: over.reject,
     ontrouble: (trouble) => {
@@ -145,6 +139,7 @@ export async function listenByCode(
       url: held.url,
       nameplate: held.nameplate,
       key,
+      direct: true,
       onallocated: (given, link) => {
         if (options.rendezvous === undefined) onallocated(given, link, undefined);
       },
@@ -199,14 +194,22 @@ export function connectByCode(platform: Platform, code: Code, options: CodeOptio
     if (ways.size > 0 || searching || !verdict) return;
     over.reject(verdict);
   };
+  const tried = new Set<string>();
   const addWay = (url: string): void => {
-    if (over.settled || ways.has(url)) return;
+    // Each HELLO that is answered is a guess allowed to somebody.
+    if (over.settled || tried.has(url) || tried.size >= MAX_WAYS) return;
+    tried.add(url);
     const attempt = new Attempt(platform, options, "joining");
     const failed = (error: DcpipeError): void => {
       if (!ways.delete(url)) return;
       attempt.connection?.fail(error);
       void introduction.release(error.code === "ICE_FAILED" || error.code === "TIMEOUT" ? "failed" : "left");
-      attempt.log(`${url}: ${error.message}`);
+      if (error.code === "CODE_WRONG" && url !== options.rendezvous)
+        options.onevent?.({
+          event: "warning",
+          text: "a machine on the local network answered with another code",
+        });
+      else attempt.log(`${url}: ${error.message}`);
       // The rendezvous' word is better than that of some machine on the local network.
       if (url === options.rendezvous || !verdict) verdict = error;
       judge();
@@ -215,6 +218,7 @@ export function connectByCode(platform: Platform, code: Code, options: CodeOptio
       openSocket: platform.openSocket,
       url,
       code,
+      direct: url !== options.rendezvous,
       fingerprint: () => attempt.certificate.fingerprint,
       onintroduced: (introduced) => {
         attempt.begin(introduced, {
@@ -238,8 +242,6 @@ export function connectByCode(platform: Platform, code: Code, options: CodeOptio
       },
     });
     ways.set(url, { introduction, attempt });
-    // The connection is on its way: time for what it will need.
-    attempt.prepare();
   };
 
   if (options.rendezvous !== undefined) addWay(options.rendezvous);
@@ -284,19 +286,15 @@ export function connectByCode(platform: Platform, code: Code, options: CodeOptio
   };
 }
 
-function newCertificate(): Certificate {
-  return certificateFromSeed(crypto.getRandomValues(new Uint8Array(CERTIFICATE_SEED_SIZE)));
-}
-
 /** One try to become a connection. */
 class Attempt {
   connection: Connection | undefined;
+  readonly certificate = certificateFromSeed(crypto.getRandomValues(new Uint8Array(CERTIFICATE_SEED_SIZE)));
   readonly #platform: Platform;
   readonly #options: CodeOptions;
   readonly #role: Role;
   readonly #network: ParsedNetwork;
   readonly #stun: ReturnType<Platform["findStunServer"]>;
-  #certificate: Certificate | undefined;
 
   constructor(platform: Platform, options: CodeOptions, role: Role) {
     this.#platform = platform;
@@ -304,16 +302,6 @@ class Attempt {
     this.#role = role;
     this.#network = parseNetwork(options);
     this.#stun = platform.findStunServer(this.#network.stun, PROBE_MS);
-  }
-
-  get certificate(): Certificate {
-    this.#certificate ??= newCertificate();
-    return this.#certificate;
-  }
-
-  /** Makes what takes time and needs nobody. */
-  prepare(): void {
-    this.#certificate ??= newCertificate();
   }
 
   /** To be reported when the session stands. */
@@ -401,46 +389,6 @@ class Attempt {
       }
     }
     return [...turn, ...lent];
-  }
-}
-
-/**
- * The waiting side has the other one's addresses about a round trip earlier than the other way round. If it called at once it would be
- * connected first, and speak as the DTLS client to a server that is not up yet: a lost flight, and a second's wait. So it gives the
- * other side the time to call at the same moment.
- */
-class Courtesy {
-  /** Milliseconds from our addresses to their arrival there: what their answer took. */
-  wait = 0;
-  readonly #give: (candidates: readonly Candidate[]) => void;
-  #begun: number | undefined;
-  #held: Candidate[] = [];
-
-  constructor(give: (candidates: readonly Candidate[]) => void) {
-    this.#give = give;
-  }
-
-  /** Our addresses are on their way. */
-  begin(): void {
-    if (this.#begun !== undefined) return;
-    this.#begun = performance.now();
-    const held = this.#held;
-    this.#held = [];
-    if (held.length > 0) this.take(held);
-  }
-
-  take(candidates: readonly Candidate[]): void {
-    if (this.#begun === undefined) {
-      this.#held.push(...candidates);
-      return;
-    }
-    const wait = Math.min(Math.max(this.wait, MIN_COURTESY_MS), MAX_COURTESY_MS);
-    setTimeout(
-      () => {
-        this.#give(candidates);
-      },
-      this.#begun + wait - performance.now(),
-    );
   }
 }
 

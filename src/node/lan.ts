@@ -138,13 +138,13 @@ function isSame(name: string, wanted: string): boolean {
 /** Types of queries that our record answers. */
 const ASKING: readonly (string | undefined)[] = ["SRV", "ANY"];
 
-/** The ports that a response gives for `name`. A time to live of 0 is a good-bye. */
+/** The ports, 1 to 65,535, that a response gives for `name`; the wire has 16 bits. A time to live of 0 is a good-bye. */
 function portsOf({ answers = [] }: ResponsePacket, name: string): number[] {
   return answers
     .filter((answer) => answer.type === "SRV")
     .filter((answer) => isSame(answer.name, name) && answer.ttl !== 0)
     .map(({ data }) => data.port)
-    .filter((port) => port >= 1 && port <= 65535);
+    .filter((port) => port !== 0);
 }
 
 /** Multicast DNS on one interface. */

@@ -27,9 +27,9 @@ const ABNORMAL = 1006;
 /** What a gateway says for a server behind it that is down at the moment (RFC 9110, section 15.6). */
 const GATEWAY_STATUS = [502, 503, 504];
 
-export const openSocket: OpenSocket = async (url, { protocols, signal }) => {
+export const openSocket: OpenSocket = async (url, { protocols, direct, signal }) => {
   const { target, where } = parse(url);
-  const proxy = proxyFor(target, where);
+  const proxy = direct ? undefined : proxyFor(target, where);
   // Loaded on first use: commands that meet without a rendezvous should not pay for it.
   const { WebSocket } = await import("ws");
   const tunnel = proxy && (await openTunnel(proxy, target));

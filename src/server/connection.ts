@@ -26,8 +26,8 @@ export interface ConnectionEvents {
 
 export interface Opening {
   readonly connection: Connection;
-  /** What the request itself carried (section 7.1). */
-  readonly first: Uint8Array | undefined;
+  /** Messages that the request itself carried (section 7.1). */
+  readonly first: readonly Uint8Array[];
 }
 
 export class Connection {
@@ -150,21 +150,19 @@ export function createUpgrade(
     sockets.handleUpgrade(request, stream, head, (socket) => {
       const connection = new Connection(socket, stream, limits);
       if (!offered.includes(RENDEZVOUS_PROTOCOL)) connection.close(CLOSE.VERSION);
-      open({ connection, first: firstMessage(offered, connection) }, request);
+      open({ connection, first: firstMessages(offered, connection) }, request);
     });
   };
 }
 
-function firstMessage(offered: readonly string[], connection: Connection): Uint8Array | undefined {
-  const [first, second] = offered.filter((name) => name.startsWith(FIRST_MESSAGE_PREFIX));
-  if (first === undefined) return undefined;
+function firstMessages(offered: readonly string[], connection: Connection): Uint8Array[] {
+  const texts = offered.filter((name) => name.startsWith(FIRST_MESSAGE_PREFIX));
   try {
-    if (second === undefined) return fromBase64url(first.slice(FIRST_MESSAGE_PREFIX.length));
+    return texts.map((text) => fromBase64url(text.slice(FIRST_MESSAGE_PREFIX.length)));
   } catch {
-    // Closed below.
+    connection.close(CLOSE.PROTOCOL);
+    return [];
   }
-  connection.close(CLOSE.PROTOCOL);
-  return undefined;
 }
 
 function refuse(stream: Duplex, text: string): void {

@@ -164,7 +164,7 @@ export class Rendezvous {
     if (this.#draining) client.close(CLOSE.GOING_AWAY);
     else if (!around.store.healthy) client.close(CLOSE.TRY_AGAIN);
     else if (from > this.#limits.connectionsPerAddress) client.close(CLOSE.LIMIT);
-    else if (first) client.receive(first);
+    else for (const message of first) client.receive(message);
   }
 
   #log(line: string): void {

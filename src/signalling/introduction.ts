@@ -2,15 +2,18 @@
  * Two strangers with the same code (docs/protocol.md, section 8). A **way** is one mailbox: the rendezvous' own, or one on the local
  * network. The waiting side may wait at several, and takes one guess in all; the joining side tries each way by itself.
  *
- *   waiting:  HELLO posted --ANSWER--> its tag holds? --yes--> CONFIRM, introduced --SEALED--> addresses
- *                                          |  no
- *                                          v
- *                                       burned: every way is released as `wrong`
+ *   joining:  HELLO, with the claim --ANSWER--> its tag holds? --yes--> CONFIRM, introduced --SEALED--> addresses
+ *                                                  |  no
+ *                                                  v
+ *                                               burned: the way is released as `wrong`
  *
- *   joining:  --HELLO--> ANSWER, introduced --CONFIRM--> its tag holds? --yes--> confirmed --SEALED--> addresses
+ *   waiting:  --HELLO--> ANSWER, introduced --CONFIRM--> its tag holds? --yes--> confirmed --SEALED--> addresses
+ *                                               |  no, or it does not come
+ *                                               v
+ *                                            burned, at every way
  *
- * The joining side is introduced before it has seen CONFIRM: that saves two round trips, and risks nothing, because a peer
- * with another password has other keys and another fingerprint, and every channel is checked against both.
+ * The waiting side is introduced before it has seen CONFIRM: that saves a round trip, and risks nothing, because a peer with another
+ * password has other keys and another fingerprint, and every channel is checked against both.
  */
 import { asDcpipeError, DcpipeError } from "../errors.ts";
 import { sameBytes } from "../wire/bytes.ts";
@@ -26,13 +29,13 @@ import {
 import type { Role } from "../wire/hello.ts";
 import type { Outcome, ServerRecord } from "../wire/rendezvous.ts";
 import { codeContext, createShare, generator, sharedSecret, type Share } from "./cpace.ts";
-import { Keys, type Fingerprints } from "./keys.ts";
-import { Mailbox, type Place } from "./mailbox.ts";
+import { Keys, type Fingerprints, type Half } from "./keys.ts";
+import { Mailbox } from "./mailbox.ts";
 import { Seal } from "./seal.ts";
 import type { OpenSocket } from "./socket.ts";
 
-/** Who claims a code and says nothing has probed it: the code is burned. A slow machine needs a fraction of this. */
-const ANSWER_MS = 15_000;
+/** Who claims a code and does not prove itself has probed it: the code is burned. Honest machines take a fraction of this. */
+const CONFIRM_MS = 15_000;
 
 /** What the key exchange gives. */
 export interface Introduced {
@@ -54,13 +57,7 @@ export interface IntroductionEvents {
   readonly ontrouble: (trouble: string | undefined) => void;
 }
 
-/** What one side says in the key exchange. */
-interface Half {
-  readonly point: Uint8Array;
-  readonly fingerprint: Uint8Array;
-}
-
-/** A mailbox is used once, and its number is part of the context: that is session id enough. */
+/** There is no session id before both have spoken, and the draft allows none: the shares are random. */
 const NO_SID = new Uint8Array(0);
 
 function shareFor(password: string, nameplate: number): Share {
@@ -118,6 +115,7 @@ export interface WaitingWay {
   /** The one wished for, 0 for any. */
   readonly nameplate: number;
   readonly key?: Uint8Array;
+  readonly direct?: boolean;
   /** Called again when the nameplate has changed. */
   readonly onallocated: (nameplate: number, link: string) => void;
 }
@@ -125,8 +123,12 @@ export interface WaitingWay {
 export class WaitingIntroduction {
   readonly #options: WaitingOptions;
   readonly #ways = new Set<Mailbox>();
-  /** The way on which ANSWER came, and what is sealed there. */
-  #taken: { mailbox: Mailbox; sealed: SealedMailbox } | undefined;
+  /** The way on which HELLO came. */
+  #taken: Mailbox | undefined;
+  #sealed: SealedMailbox | undefined;
+  /** What CONFIRM must say. */
+  #expected: Uint8Array | undefined;
+  #patience: ReturnType<typeof setTimeout> | undefined;
   #over = false;
 
   constructor(options: WaitingOptions) {
@@ -134,28 +136,23 @@ export class WaitingIntroduction {
   }
 
   /** Waits at one more rendezvous. */
-  addWay({ url, nameplate, key, onallocated }: WaitingWay): Mailbox {
-    const { openSocket } = this.#options;
+  addWay({ url, nameplate, key, direct, onallocated }: WaitingWay): void {
     let share: Share | undefined;
-    let own: Half | undefined;
     let servers: readonly ServerRecord[] = [];
-    let patience: ReturnType<typeof setTimeout> | undefined;
     const mailbox = new Mailbox({
-      openSocket,
+      openSocket: this.#options.openSocket,
       url,
       place: { type: "allocate", nameplate },
       key,
+      direct,
       onallocated: (given, link) => {
         share = shareFor(this.#options.password, given);
-        own = { point: share.point, fingerprint: this.#options.fingerprint() };
-        mailbox.post(encodeIntroduction({ type: "HELLO", ...own }));
         onallocated(given, link);
       },
       onjoined: () => {
-        clearTimeout(patience);
-        patience = setTimeout(() => {
-          if (!this.#taken) this.#burn("somebody claimed the code and said nothing; it is burned");
-        }, ANSWER_MS);
+        this.#patience ??= setTimeout(() => {
+          this.#burn("somebody claimed the code and did not prove to have it; it is burned");
+        }, CONFIRM_MS);
         this.#options.onjoined();
       },
       onservers: (list) => {
@@ -163,72 +160,64 @@ export class WaitingIntroduction {
       },
       onbody: (body, index) => {
         const message = decodeIntroduction(body);
-        clearTimeout(patience);
-        if (this.#taken?.mailbox === mailbox) {
-          this.#take(() => this.#taken?.sealed.open(message, index) ?? []);
-        } else if (message.type !== "ANSWER" || !share || !own) {
-          throw new DcpipeError("PROTOCOL", "something else than an answer");
-        } else if (this.#taken) {
-          // The other side is on two ways at once; one is enough.
-          void mailbox.release("left");
-        } else {
-          this.#answer(mailbox, share, own, message, servers);
-        }
+        if (this.#taken === mailbox) this.#receive(message, index);
+        else if (message.type !== "HELLO" || !share) throw new DcpipeError("PROTOCOL", "no hello");
+        // The other side is on two ways at once; one is enough.
+        else if (this.#taken) void mailbox.release("left");
+        else this.#hello(mailbox, share, message, servers);
       },
       onclosed: (error) => {
-        clearTimeout(patience);
         this.#ways.delete(mailbox);
-        if (this.#taken ? this.#taken.mailbox === mailbox : true) this.#closed(error);
+        if (!this.#taken || this.#taken === mailbox) this.#closed(error);
       },
       ontrouble: this.#options.ontrouble,
     });
     this.#ways.add(mailbox);
-    return mailbox;
   }
 
   post(candidates: readonly Candidate[]): void {
-    this.#taken?.sealed.post(candidates);
+    this.#sealed?.post(candidates);
   }
 
   /** Says how it went and leaves every way. Resolves when that is said. */
   async release(outcome: Outcome): Promise<void> {
     this.#over = true;
+    clearTimeout(this.#patience);
     await Promise.all([...this.#ways].map((mailbox) => mailbox.release(outcome)));
   }
 
-  #answer(
-    mailbox: Mailbox,
-    share: Share,
-    own: Half,
-    answer: IntroductionMessage & { type: "ANSWER" },
-    servers: readonly ServerRecord[],
-  ): void {
-    const fingerprints = { waiting: own.fingerprint, joining: answer.fingerprint.slice() };
-    let keys: Keys;
-    try {
-      keys = agree(share, own, answer, answer.point);
-      if (!sameBytes(answer.tag, keys.confirmation("joining", own, answer)))
-        throw new DcpipeError("CODE_WRONG", "wrong tag");
-    } catch {
-      this.#burn("somebody tried this code with other words; it is burned");
-      return;
-    }
-    this.#taken = { mailbox, sealed: new SealedMailbox(mailbox, keys, "waiting") };
+  /** Throws PROTOCOL for a point that is none. */
+  #hello(mailbox: Mailbox, share: Share, hello: Half, servers: readonly ServerRecord[]): void {
+    const own = { point: share.point, fingerprint: this.#options.fingerprint() };
+    const keys = agree(share, hello, own, hello.point);
+    this.#taken = mailbox;
     for (const way of this.#ways) way.burn();
-    mailbox.post(encodeIntroduction({ type: "CONFIRM", tag: keys.confirmation("waiting", own, answer) }));
+    this.#expected = keys.confirmation("joining", hello, own);
+    mailbox.post(
+      encodeIntroduction({ type: "ANSWER", ...own, tag: keys.confirmation("waiting", hello, own) }),
+    );
+    this.#sealed = new SealedMailbox(mailbox, keys, "waiting");
+    const fingerprints = { waiting: own.fingerprint, joining: hello.fingerprint.slice() };
     this.#options.onintroduced({ keys, fingerprints, servers });
+  }
+
+  #receive(message: IntroductionMessage, index: number): void {
+    try {
+      if (!this.#expected) {
+        this.#options.oncandidates(this.#sealed?.open(message, index) ?? []);
+      } else if (message.type !== "CONFIRM" || !sameBytes(message.tag, this.#expected)) {
+        this.#burn("somebody tried this code with other words; it is burned");
+      } else {
+        clearTimeout(this.#patience);
+        this.#expected = undefined;
+      }
+    } catch (cause) {
+      this.#fail(asDcpipeError(cause, "PROTOCOL"), "failed");
+    }
   }
 
   #burn(message: string): void {
     this.#fail(new DcpipeError("CODE_WRONG", message), "wrong");
-  }
-
-  #take(read: () => readonly Candidate[]): void {
-    try {
-      this.#options.oncandidates(read());
-    } catch (cause) {
-      this.#fail(asDcpipeError(cause, "PROTOCOL"), "failed");
-    }
   }
 
   #closed(error: DcpipeError | undefined): void {
@@ -251,6 +240,7 @@ export interface JoiningOptions extends IntroductionEvents {
   /** URL of the rendezvous. */
   readonly url: string;
   readonly code: Code;
+  readonly direct: boolean;
 }
 
 /** One way by which the joining side tries its code. */
@@ -258,21 +248,22 @@ export class JoiningIntroduction {
   readonly #options: JoiningOptions;
   readonly #mailbox: Mailbox;
   readonly #share: Share;
+  readonly #own: Half;
   #servers: readonly ServerRecord[] = [];
-  #keys: Keys | undefined;
-  /** What CONFIRM must say. */
-  #expected: Uint8Array | undefined;
   #sealed: SealedMailbox | undefined;
   #over = false;
 
   constructor(options: JoiningOptions) {
     this.#options = options;
     const { nameplate, password } = options.code;
-    const place: Place = { type: "claim", nameplate };
+    this.#share = shareFor(password, nameplate);
+    this.#own = { point: this.#share.point, fingerprint: options.fingerprint() };
     this.#mailbox = new Mailbox({
       openSocket: options.openSocket,
       url: options.url,
-      place,
+      direct: options.direct,
+      place: { type: "claim", nameplate },
+      body: encodeIntroduction({ type: "HELLO", ...this.#own }),
       onservers: (servers) => {
         this.#servers = servers;
       },
@@ -284,8 +275,7 @@ export class JoiningIntroduction {
       },
       ontrouble: options.ontrouble,
     });
-    // While the connection is on its way.
-    this.#share = shareFor(password, nameplate);
+    this.#mailbox.burn();
   }
 
   post(candidates: readonly Candidate[]): void {
@@ -299,38 +289,32 @@ export class JoiningIntroduction {
 
   #receive(message: IntroductionMessage, index: number): void {
     try {
-      if (!this.#keys) this.#hello(message);
-      else if (this.#expected) this.#confirm(message);
-      else this.#options.oncandidates(this.#sealed?.open(message, index) ?? []);
+      if (this.#sealed) this.#options.oncandidates(this.#sealed.open(message, index));
+      else this.#answer(message);
     } catch (cause) {
       const error = asDcpipeError(cause, "PROTOCOL");
       this.#fail(error, error.code === "CODE_WRONG" ? "wrong" : "failed");
     }
   }
 
-  #hello(hello: IntroductionMessage): void {
-    if (hello.type !== "HELLO") throw new DcpipeError("PROTOCOL", "something else than a hello");
-    const own = { point: this.#share.point, fingerprint: this.#options.fingerprint() };
-    const fingerprints = { waiting: hello.fingerprint.slice(), joining: own.fingerprint };
-    const keys = agree(this.#share, hello, own, hello.point);
-    this.#keys = keys;
-    this.#expected = keys.confirmation("waiting", hello, own);
-    this.#mailbox.burn();
+  /** Throws PROTOCOL, CODE_WRONG. */
+  #answer(answer: IntroductionMessage): void {
+    if (answer.type !== "ANSWER") throw new DcpipeError("PROTOCOL", "something else than an answer");
+    const own = this.#own;
+    const keys = agree(this.#share, own, answer, answer.point);
+    if (!sameBytes(answer.tag, keys.confirmation("waiting", own, answer)))
+      throw new DcpipeError("CODE_WRONG", "the codes of the two sides differ; this one is burned");
     this.#mailbox.post(
-      encodeIntroduction({ type: "ANSWER", ...own, tag: keys.confirmation("joining", hello, own) }),
+      encodeIntroduction({ type: "CONFIRM", tag: keys.confirmation("joining", own, answer) }),
     );
     this.#sealed = new SealedMailbox(this.#mailbox, keys, "joining");
+    const fingerprints = { waiting: answer.fingerprint.slice(), joining: own.fingerprint };
     this.#options.onintroduced({ keys, fingerprints, servers: this.#servers });
   }
 
-  #confirm(message: IntroductionMessage): void {
-    if (message.type !== "CONFIRM" || !this.#expected || !sameBytes(message.tag, this.#expected))
-      throw new DcpipeError("CODE_WRONG", "the codes of the two sides differ; this one is burned");
-    this.#expected = undefined;
-  }
-
   #closed(error: DcpipeError | undefined): void {
-    if (error || this.#expected || !this.#keys)
+    // Released in good order after the exchange: the other side is connected, and so shall we be.
+    if (error || !this.#sealed)
       this.#fail(error ?? new DcpipeError("SIGNALLING", "the rendezvous released the code"), "left");
   }
 

@@ -20,7 +20,7 @@
  *
  *   tag = HMAC-SHA256(confirmation key, HELLO's point | its fingerprint | ANSWER's point | its fingerprint)
  *
- *   for people to compare             "verify" | waiting fingerprint | joining fingerprint      4, a word each
+ *   for people to compare             "verify" | waiting fingerprint | joining fingerprint      8, a word each
  */
 import { expand, extract } from "@noble/hashes/hkdf.js";
 import { hmac } from "@noble/hashes/hmac.js";
@@ -42,8 +42,11 @@ export interface Half {
   readonly fingerprint: Uint8Array;
 }
 
-/** Words of the short authentication string. */
-const VERIFIER_WORDS = 4;
+/**
+ * Words of the short authentication string. Nothing binds a side to its certificate before it has seen the other's share, so somebody in
+ * the middle may try certificates until the words agree: with 64 bits that is out of reach.
+ */
+const VERIFIER_WORDS = 8;
 
 export class Keys {
   readonly #prk: Uint8Array;

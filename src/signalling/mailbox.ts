@@ -55,6 +55,10 @@ export interface MailboxOptions {
   /** URL of the rendezvous. */
   readonly url: string;
   readonly place: Place;
+  /** A body to be posted with the very first message. */
+  readonly body?: Uint8Array;
+  /** It is on this network: no proxy leads there. */
+  readonly direct?: boolean | undefined;
   /** A nameplate is ours; called again when the rendezvous has lost it, and then all must be posted anew. */
   readonly onallocated?: (nameplate: number, link: string) => void;
   /** By which the server knows this side again; random when not given. */
@@ -92,6 +96,7 @@ export class Mailbox {
   constructor(options: MailboxOptions) {
     this.#options = options;
     this.#key = options.key ?? randomKey();
+    if (options.body) this.#posted.push(options.body);
     this.#nameplate = options.place.type === "open" ? 0 : options.place.nameplate;
     void this.#run();
   }
@@ -196,9 +201,12 @@ export class Mailbox {
   /** One connection from beginning to end: resolves with how it ended, rejects when none came about. */
   async #connect(): Promise<{ code: number; reason: string }> {
     const { openSocket, url } = this.#options;
-    const first = `${FIRST_MESSAGE_PREFIX}${toBase64url(encodeClientMessage(this.#first()))}`;
+    const first = this.#first().map(
+      (message) => FIRST_MESSAGE_PREFIX + toBase64url(encodeClientMessage(message)),
+    );
     const socket = await openSocket(url, {
-      protocols: [RENDEZVOUS_PROTOCOL, first],
+      protocols: [RENDEZVOUS_PROTOCOL, ...first],
+      direct: this.#options.direct,
       signal: this.#stop.signal,
     });
     if (this.closed) {
@@ -234,17 +242,17 @@ export class Mailbox {
   }
 
   /** What the server is told first. */
-  #first(): ClientMessage {
+  #first(): ClientMessage[] {
     const { place } = this.#options;
     const key = this.#key;
     const received = this.#received;
-    if (place.type === "open") return { type: "OPEN", key, role: place.role, name: place.name, received };
+    if (place.type === "open") return [{ type: "OPEN", key, role: place.role, name: place.name, received }];
     const nameplate = this.#nameplate;
     const role: Role = place.type === "allocate" ? "waiting" : "joining";
-    if (this.#held) return { type: "RESUME", key, role, nameplate, received };
-    return place.type === "allocate"
-      ? { type: "ALLOCATE", key, nameplate }
-      : { type: "CLAIM", key, nameplate };
+    if (this.#held) return [{ type: "RESUME", key, role, nameplate, received }];
+    if (place.type === "allocate") return [{ type: "ALLOCATE", key, nameplate }];
+    const posts = this.#posted.map((body, index): ClientMessage => ({ type: "POST", index, body }));
+    return [{ type: "CLAIM", key, nameplate }, ...posts];
   }
 
   #receive(message: ServerMessage): void {
@@ -274,11 +282,13 @@ export class Mailbox {
   }
 
   #onattached(stored: number): void {
+    // What came with the claim is on its way, whatever the server had when it answered.
+    const sent = this.#held || this.#options.place.type !== "claim" ? stored : this.#posted.length;
     this.#held = this.#attached = this.#reached = true;
     if (this.#troubled) this.#options.ontrouble?.(undefined);
     this.#troubled = false;
     for (const [index, body] of this.#posted.entries())
-      if (index >= stored) this.#send({ type: "POST", index, body });
+      if (index >= sent) this.#send({ type: "POST", index, body });
     if (this.#options.place.type !== "allocate") return;
     clearInterval(this.#renew);
     this.#renew = setInterval(() => {

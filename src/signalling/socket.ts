@@ -17,6 +17,8 @@ export interface Socket {
 export interface SocketOptions {
   /** Subprotocols to offer. */
   readonly protocols: readonly string[];
+  /** The machine is on the local network: no proxy leads there. */
+  readonly direct?: boolean | undefined;
   /** Stops the attempt; the promise rejects with ABORTED. */
   readonly signal?: AbortSignal | undefined;
 }

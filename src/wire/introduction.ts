@@ -2,9 +2,9 @@
  * Section 8 of docs/protocol.md: what two strangers with the same code say to each other through a mailbox. The first three are
  * the key exchange, in the clear; all after it is sealed.
  *
- *   HELLO    0x01 | point 32 | fingerprint 32            waiting side, its message 0
- *   ANSWER   0x02 | point 32 | fingerprint 32 | tag 32   joining side, its message 0
- *   CONFIRM  0x03 | tag 32                               waiting side, its message 1
+ *   HELLO    0x01 | point 32 | fingerprint 32            joining side, its body 0
+ *   ANSWER   0x02 | point 32 | fingerprint 32 | tag 32   waiting side, its body 0
+ *   CONFIRM  0x03 | tag 32                               joining side, its body 1
  *   SEALED   0x04 | nonce 24 | ciphertext                either side, from then on
  *
  * What is sealed is a list of addresses: 0x01 | candidates (section 2.1).

@@ -22,7 +22,7 @@ export const RENDEZVOUS_PROTOCOL = "dcpipe-rendezvous.1";
 /** Subprotocols that name some version. */
 export const RENDEZVOUS_PROTOCOL_PREFIX = "dcpipe-rendezvous.";
 /**
- * A client's first message may travel in the request that opens the WebSocket, as base64url behind this prefix in one more
+ * A client's first messages may travel in the request that opens the WebSocket, each as base64url behind this prefix in one more
  * subprotocol: it saves a round trip.
  */
 export const FIRST_MESSAGE_PREFIX = "dcpipe-first.";

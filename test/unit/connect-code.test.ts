@@ -86,7 +86,7 @@ describe("an honest rendezvous", () => {
     const theirs = await within(a.accept());
     expect(await within(theirs.read())).toEqual(Uint8Array.of(1, 2, 3));
     expect(await first.verifier).toBe(await second.verifier);
-    expect(await first.verifier).toMatch(/^([a-z]{5,9}-){3}[a-z]{5,9}$/);
+    expect(await first.verifier).toMatch(/^([a-z]{5,9}-){7}[a-z]{5,9}$/);
     await pass(2000);
     expect(server.mailboxes.size).toBe(0);
     expect(server.outcomes[0]).toBe("direct");
@@ -277,9 +277,9 @@ describe("a crooked rendezvous never connects anybody", () => {
 
   // Every byte of each message of the key exchange, and samples of what is sealed.
   const altered: [string, Role, number, number][] = [
-    ...[1, 5, 32, 33, 64].map((at): [string, Role, number, number] => ["HELLO", "waiting", 0, at]),
-    ...[1, 7, 32, 33, 64, 65, 96].map((at): [string, Role, number, number] => ["ANSWER", "joining", 0, at]),
-    ...[1, 32].map((at): [string, Role, number, number] => ["CONFIRM", "waiting", 1, at]),
+    ...[1, 5, 32, 33, 64].map((at): [string, Role, number, number] => ["HELLO", "joining", 0, at]),
+    ...[1, 7, 32, 33, 64, 65, 96].map((at): [string, Role, number, number] => ["ANSWER", "waiting", 0, at]),
+    ...[1, 32].map((at): [string, Role, number, number] => ["CONFIRM", "joining", 1, at]),
   ];
   test.each(altered)("that alters %s (%s %i) at byte %i", async (_name, role, index, at) => {
     server.tamper = (from, number, body, mailbox) =>

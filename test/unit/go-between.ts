@@ -112,9 +112,9 @@ export class GoBetween {
     if (this.down) throw new DcpipeError("SIGNALLING", "connection refused");
     const seat = new Seat(this);
     this.seats.add(seat);
-    const first = protocols.find((text) => text.startsWith(FIRST_MESSAGE_PREFIX));
-    if (first !== undefined)
-      this.take(seat, decodeClientMessage(fromBase64url(first.slice(FIRST_MESSAGE_PREFIX.length))));
+    for (const text of protocols)
+      if (text.startsWith(FIRST_MESSAGE_PREFIX))
+        this.take(seat, decodeClientMessage(fromBase64url(text.slice(FIRST_MESSAGE_PREFIX.length))));
     return seat;
   };
 

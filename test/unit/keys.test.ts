@@ -109,8 +109,10 @@ describe("keys of a code", () => {
       "850ce19fa74294b89d2f5e482d8769c04dc591b376e65d36d414f284cd4fd2f7",
     );
     expect(hex(keys.mailboxName)).toBe("530db6b70bc725feb8183dc1fd22d7fe");
-    expect(keys.verifier(fingerprints)).toBe("laptop-museum-butter-sugar");
-    expect(new Keys(secret).verifier(fingerprints)).toBe("satchel-robot-circus-galaxy");
+    expect(keys.verifier(fingerprints)).toBe("laptop-museum-butter-sugar-raccoon-quartz-iguana-avenue");
+    expect(new Keys(secret).verifier(fingerprints)).toBe(
+      "satchel-robot-circus-galaxy-sugar-potato-logbook-incense",
+    );
   });
 
   test("the schedule is HKDF-SHA256 with the infos of the specification", () => {
@@ -124,7 +126,7 @@ describe("keys of a code", () => {
       expect(hex(keys.confirmation(role, hello, answer))).toBe(tag.digest("hex"));
     }
     const info = Buffer.concat([Buffer.from("verify"), fingerprints.waiting, fingerprints.joining]);
-    const words = [...deriveCode(info, 4)].map((byte) => WORDS[byte]);
+    const words = [...deriveCode(info, 8)].map((byte) => WORDS[byte]);
     expect(keys.verifier(fingerprints)).toBe(words.join("-"));
   });
 
@@ -181,7 +183,7 @@ describe("keys of a code", () => {
     ];
     expect(new Set(all).size).toBe(all.length);
     for (const text of all) expect(text.split("-").every((word) => WORDS.includes(word))).toBe(true);
-    for (const text of all) expect(text.split("-")).toHaveLength(4);
+    for (const text of all) expect(text.split("-")).toHaveLength(8);
   });
 });
 
