@@ -76,6 +76,10 @@ export class Client {
 
   receive(bytes: Uint8Array): void {
     this.#around.metrics.messages++;
+    this.#take(bytes);
+  }
+
+  #take(bytes: Uint8Array): void {
     if (this.#state === "over") return;
     if (this.#state === "entering") {
       this.#early.push(bytes);
@@ -188,7 +192,7 @@ export class Client {
       this.#welcome(message, admission);
       for (const notice of this.#notices.splice(0)) this.notice(notice);
     });
-    for (const early of this.#early.splice(0)) this.receive(early);
+    for (const early of this.#early.splice(0)) this.#take(early);
   }
 
   #welcome(message: FirstMessage, { nameplate, stored, joined, received, bodies }: Attachment): void {
