@@ -1,8 +1,10 @@
 /** What a rendezvous answers to a browser, a load balancer and Prometheus. */
 import { createHash } from "node:crypto";
 import { connect } from "node:net";
+import { runInNewContext } from "node:vm";
 import { describe, expect, test } from "vitest";
 import { MemoryStore } from "../../src/server/memory.ts";
+import { PAGE } from "../../src/server/page.ts";
 import { CLOSE } from "../../src/wire/rendezvous.ts";
 import { allocate, body, claim, newKey, serve } from "./visitor.ts";
 
@@ -34,6 +36,70 @@ test("the page loads nothing and runs only what it came with", async () => {
   );
   expect([...html.matchAll(/href="([^"]*)"/g)].map(([, href]) => href)).toEqual(["data:,"]);
   expect(html).not.toMatch(/https?:\/\//);
+});
+
+/** The page's script in a browser that has nothing but what the script uses; `show` is a change of the address' fragment. */
+function browse(path: string): {
+  show: (hash: string) => Record<string, { textContent: string; hidden: boolean }>;
+} {
+  const elements: Record<string, { textContent: string; hidden: boolean }> = {};
+  for (const [, id = ""] of PAGE.matchAll(/ id="([a-z]+)"/g))
+    elements[id] = { textContent: "", hidden: false };
+  const location = { origin: "https://meet.example", pathname: path, hash: "" };
+  let onhashchange: (() => void) | undefined;
+  runInNewContext(/<script>(.*?)<\/script>/s.exec(PAGE)?.[1] ?? "", {
+    location,
+    document: { getElementById: (id: string) => elements[id], querySelectorAll: () => [], title: "" },
+    addEventListener: (_: string, listener: () => void) => (onhashchange = listener),
+  });
+  return {
+    show: (hash) => {
+      location.hash = hash;
+      onhashchange?.();
+      return elements;
+    },
+  };
+}
+
+describe("the page shows", () => {
+  test("a code and what to type", () => {
+    const page = browse("/below/").show("#7-guitar-sandwich");
+    expect(page["with"]?.hidden).toBe(false);
+    expect(page["bad"]?.hidden).toBe(true);
+    expect(page["code"]?.textContent).toBe("7-guitar-sandwich");
+    const at = "--rendezvous https://meet.example/below/";
+    expect(page["receive"]?.textContent).toBe(`dcpipe receive 7-guitar-sandwich ${at}`);
+    expect(page["send"]?.textContent).toBe(`dcpipe send FILE --to 7-guitar-sandwich ${at}`);
+    expect(page["pipe"]?.textContent).toBe(`dcpipe pipe 7-guitar-sandwich ${at}`);
+  });
+
+  test.each(["#7", "#guitar-sandwich", "#0-a-b", "#7-a-b;reboot", "#7-a-$(x)", "#<b>", "#%E0%A4%A"])(
+    "%s as no code",
+    (hash) => {
+      const page = browse("/").show(hash);
+      expect(page["with"]?.hidden).toBe(true);
+      expect(page["bad"]?.hidden).toBe(false);
+      expect(page["code"]?.textContent).toBe("");
+    },
+  );
+
+  test("what this is, without a code, and the next code when the fragment changes", () => {
+    const { show } = browse("/");
+    expect(show("")).toMatchObject({
+      with: { hidden: true },
+      bad: { hidden: true },
+      without: { hidden: false },
+    });
+    expect(show("#12-a-b")).toMatchObject({ with: { hidden: false }, code: { textContent: "12-a-b" } });
+  });
+
+  test("nothing that a shell would run", () => {
+    const page = browse("/$(reboot)/;`x`&'\"|%PATH%/%41/").show("#7-a-b");
+    expect(page["receive"]?.textContent).toMatch(
+      /^dcpipe receive 7-a-b --rendezvous https:\/\/meet.example[\w/.~%-]+$/,
+    );
+    expect(page["receive"]?.textContent).toContain("%25PATH%25/%41/");
+  });
 });
 
 test.each([
