@@ -29,6 +29,8 @@ const RECONNECT_JOIN_MS = 5000;
 const GRACE_MS = 8000;
 /** A try younger than this checks an address that comes late without delay. */
 const YOUNG_MS = 3000;
+/** From here on the handshake's round-trip time, in whole ms, is told as it is; below, the session's own is awaited. */
+const KNOWN_RTT_MS = 10;
 /** Known addresses get this long, and as much again at random, before the rendezvous is asked to carry new ones. */
 const MEET_AGAIN_MS = 1000;
 /** Between two tries that fail at once. */
@@ -192,9 +194,15 @@ export class Connection {
         },
       });
       this.#watch(session, this.#bulk);
-      session.onrtt = () => {
-        this.#report("connected");
-      };
+      const rtt = this.#link?.peer.rtt ?? 0;
+      if (rtt >= KNOWN_RTT_MS) {
+        queueMicrotask(() => {
+          this.#report("connected", rtt);
+        });
+      } else
+        session.onrtt = () => {
+          this.#report("connected");
+        };
       session.attach(channel, this.#epoch * 65536, "control");
       this.#resolveSession(session);
     } catch (error) {
@@ -408,7 +416,7 @@ export class Connection {
     return fresh;
   }
 
-  #report(event: "connected" | "path"): void {
+  #report(event: "connected" | "path", rtt = this.#session?.rtt ?? 0): void {
     const path = this.#link?.peer.path();
     if (path) {
       // Where the packets really come from: the address to call when the connection must be made anew.
@@ -425,7 +433,7 @@ export class Connection {
       path: this.path,
       local: path?.local,
       remote: path?.remote,
-      rttMs: this.#session?.rtt ?? 0,
+      rttMs: rtt,
     });
   }
 

@@ -6,7 +6,7 @@
 import { DcpipeError } from "../errors.ts";
 import type { Session } from "../session/session.ts";
 import { Keys } from "../signalling/keys.ts";
-import { CERTIFICATE_SEED_SIZE, certificateFromSeed } from "../transport/certificate.ts";
+import { certificateFromSeed } from "../transport/certificate.ts";
 import { sameBytes } from "../wire/bytes.ts";
 import { decodeToken, encodeToken, SECRET_SIZE } from "../wire/token.ts";
 import { Connection } from "./connection.ts";
@@ -50,7 +50,7 @@ export interface Joining {
 export async function listen(platform: Platform, options: ConnectOptions = {}): Promise<Waiting> {
   const secret = crypto.getRandomValues(new Uint8Array(SECRET_SIZE));
   const keys = new Keys(secret);
-  const certificate = certificateFromSeed(crypto.getRandomValues(new Uint8Array(CERTIFICATE_SEED_SIZE)));
+  const certificate = await platform.createCertificate();
   const joining = certificateFromSeed(keys.joiningSeed).fingerprint;
   const fingerprints = { waiting: certificate.fingerprint, joining };
   const network = parseNetwork(options);

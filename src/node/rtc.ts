@@ -182,6 +182,11 @@ class NodePeer implements Peer {
     }
   }
 
+  get rtt(): number | undefined {
+    const rtt = this.#closing ? -1 : this.#connection.rtt();
+    return rtt > 0 ? rtt : undefined;
+  }
+
   path(): PeerPath | undefined {
     if (this.#closing) return undefined;
     const pair = this.#connection.getSelectedCandidatePair();

@@ -46,8 +46,8 @@ export interface Introduced {
 }
 
 export interface IntroductionEvents {
-  /** SHA-256 of this side's certificate; asked for when it is needed, so that making it can overlap with the connection. */
-  readonly fingerprint: () => Uint8Array;
+  /** SHA-256 of this side's certificate. */
+  readonly fingerprint: Uint8Array;
   readonly onintroduced: (introduced: Introduced) => void;
   /** Addresses of the other side, more of them each time. */
   readonly oncandidates: (candidates: readonly Candidate[]) => void;
@@ -188,7 +188,7 @@ export class WaitingIntroduction {
 
   /** Throws PROTOCOL for a point that is none. */
   #hello(mailbox: Mailbox, share: Share, hello: Half, servers: readonly ServerRecord[]): void {
-    const own = { point: share.point, fingerprint: this.#options.fingerprint() };
+    const own = { point: share.point, fingerprint: this.#options.fingerprint };
     const keys = agree(share, hello, own, hello.point);
     this.#taken = mailbox;
     for (const way of this.#ways) way.burn();
@@ -257,7 +257,7 @@ export class JoiningIntroduction {
     this.#options = options;
     const { nameplate, password } = options.code;
     this.#share = shareFor(password, nameplate);
-    this.#own = { point: this.#share.point, fingerprint: options.fingerprint() };
+    this.#own = { point: this.#share.point, fingerprint: options.fingerprint };
     this.#mailbox = new Mailbox({
       openSocket: options.openSocket,
       url: options.url,

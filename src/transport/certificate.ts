@@ -1,6 +1,6 @@
 /**
  * Self-signed P-256 certificates for DTLS, made from a private key alone: the same key gives the same bytes on any machine,
- * so a side that knows the key (the joining side's is derived from the shared secret) knows the fingerprint too.
+ * so a side that knows the key (with a token, the joining side's is derived from the secret) knows the fingerprint too.
  *
  *   Certificate ::= SEQUENCE { tbsCertificate, signatureAlgorithm, signature }        RFC 5280, section 4.1
  *   key         ::= PKCS #8 around ECPrivateKey                                       RFC 5958, RFC 5915
@@ -34,27 +34,57 @@ export function certificateFromSeed(seed: Uint8Array): Certificate {
   prepared = true;
   const secretKey = p256.utils.randomSecretKey(seed);
   const publicKey = p256.getPublicKey(secretKey, false);
-  const algorithm = sequence(ECDSA_WITH_SHA256);
+  const body = toBeSigned(publicKey);
+  const signature = p256.sign(body, secretKey, { prehash: true, lowS: false, format: "der" });
+  const ecKey = sequence(tlv(0x02, Uint8Array.of(1)), tlv(0x04, secretKey), tlv(0xa1, bitString(publicKey)));
+  const key = sequence(tlv(0x02, Uint8Array.of(0)), sequence(EC_PUBLIC_KEY, PRIME256V1), tlv(0x04, ecKey));
+  return certificate(body, signature, key);
+}
+
+/** A certificate with a random key, by the platform's own cryptography: a tenth of the time. */
+export async function randomCertificate(): Promise<Certificate> {
+  const algorithm = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" };
+  const { privateKey, publicKey } = await crypto.subtle.generateKey(algorithm, true, ["sign", "verify"]);
+  const [key, point] = await Promise.all([
+    crypto.subtle.exportKey("pkcs8", privateKey),
+    crypto.subtle.exportKey("raw", publicKey),
+  ]);
+  const body = toBeSigned(new Uint8Array(point));
+  // r and s, 32 bytes each (IEEE P1363).
+  const signature = new Uint8Array(await crypto.subtle.sign(algorithm, privateKey, body));
+  const der = sequence(integer(signature.subarray(0, 32)), integer(signature.subarray(32)));
+  return certificate(body, der, new Uint8Array(key));
+}
+
+/** TBSCertificate around an uncompressed public key. */
+function toBeSigned(publicKey: Uint8Array): Uint8Array<ArrayBuffer> {
   const name = sequence(set(sequence(COMMON_NAME, tlv(0x0c, ascii("dcpipe")))));
   const subjectPublicKey = sequence(sequence(EC_PUBLIC_KEY, PRIME256V1), bitString(publicKey));
-  const body = sequence(
+  return sequence(
     tlv(0xa0, INTEGER_2),
     tlv(0x02, Uint8Array.of(1)),
-    algorithm,
+    sequence(ECDSA_WITH_SHA256),
     name,
     sequence(tlv(0x17, ascii("200101000000Z")), tlv(0x17, ascii("491231235959Z"))),
     name,
     subjectPublicKey,
   );
-  const signature = p256.sign(body, secretKey, { prehash: true, lowS: false, format: "der" });
-  const certificate = sequence(body, algorithm, bitString(signature));
-  const ecKey = sequence(tlv(0x02, Uint8Array.of(1)), tlv(0x04, secretKey), tlv(0xa1, bitString(publicKey)));
-  const key = sequence(tlv(0x02, Uint8Array.of(0)), sequence(EC_PUBLIC_KEY, PRIME256V1), tlv(0x04, ecKey));
+}
+
+function certificate(body: Uint8Array, signature: Uint8Array, key: Uint8Array): Certificate {
+  const der = sequence(body, sequence(ECDSA_WITH_SHA256), bitString(signature));
   return {
-    certificatePem: pem("CERTIFICATE", certificate),
+    certificatePem: pem("CERTIFICATE", der),
     keyPem: pem("PRIVATE KEY", key),
-    fingerprint: sha256(certificate),
+    fingerprint: sha256(der),
   };
+}
+
+/** A DER INTEGER of a big-endian number without sign. */
+function integer(number: Uint8Array): Uint8Array {
+  const start = number.findIndex((byte) => byte !== 0);
+  const digits = start < 0 ? Uint8Array.of(0) : number.subarray(start);
+  return tlv(0x02, (digits[0] ?? 0) >= 0x80 ? concat([Uint8Array.of(0), digits]) : digits);
 }
 
 const ECDSA_WITH_SHA256 = hex("06082a8648ce3d040302");
@@ -71,7 +101,7 @@ function ascii(text: string): Uint8Array {
   return Uint8Array.from(text, (c) => c.charCodeAt(0));
 }
 
-function concat(parts: readonly Uint8Array[]): Uint8Array {
+function concat(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
   const out = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
   let at = 0;
   for (const part of parts) {
@@ -82,13 +112,13 @@ function concat(parts: readonly Uint8Array[]): Uint8Array {
 }
 
 /** DER tag, length and value; lengths here stay below 65,536. */
-function tlv(tag: number, value: Uint8Array): Uint8Array {
+function tlv(tag: number, value: Uint8Array): Uint8Array<ArrayBuffer> {
   const n = value.length;
   const head = n < 0x80 ? [tag, n] : n < 0x100 ? [tag, 0x81, n] : [tag, 0x82, n >> 8, n & 0xff];
   return concat([Uint8Array.from(head), value]);
 }
 
-function sequence(...parts: Uint8Array[]): Uint8Array {
+function sequence(...parts: Uint8Array[]): Uint8Array<ArrayBuffer> {
   return tlv(0x30, concat(parts));
 }
 

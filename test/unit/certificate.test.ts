@@ -1,7 +1,11 @@
 import { createHash, createPrivateKey, createPublicKey, sign, verify, X509Certificate } from "node:crypto";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { CERTIFICATE_SEED_SIZE, certificateFromSeed } from "../../src/transport/certificate.ts";
+import {
+  CERTIFICATE_SEED_SIZE,
+  certificateFromSeed,
+  randomCertificate,
+} from "../../src/transport/certificate.ts";
 
 const seed = (fill: number): Uint8Array => new Uint8Array(CERTIFICATE_SEED_SIZE).fill(fill);
 const seeds = fc.uint8Array({
@@ -74,4 +78,17 @@ describe("certificate", () => {
     expect(Date.parse(x509.validFrom)).toBeLessThanOrEqual(Date.UTC(2020, 0, 1));
     expect(Date.parse(x509.validTo)).toBeGreaterThan(Date.UTC(2049, 0, 1));
   });
+});
+
+test("a random one is as good, and another one each time", async () => {
+  const [one, two] = [await randomCertificate(), await randomCertificate()];
+  expect(one.fingerprint).not.toEqual(two.fingerprint);
+  for (const { certificatePem, keyPem, fingerprint } of [one, two]) {
+    const certificate = new X509Certificate(certificatePem);
+    expect(certificate.verify(certificate.publicKey)).toBe(true);
+    expect(certificate.checkPrivateKey(createPrivateKey(keyPem))).toBe(true);
+    expect(certificate.fingerprint256.replaceAll(":", "").toLowerCase()).toBe(
+      Buffer.from(fingerprint).toString("hex"),
+    );
+  }
 });

@@ -5,6 +5,7 @@
 import { DcpipeError } from "../../src/errors.ts";
 import type { Platform } from "../../src/connect/options.ts";
 import type { Channel } from "../../src/transport/channel.ts";
+import { CERTIFICATE_SEED_SIZE, certificateFromSeed } from "../../src/transport/certificate.ts";
 import type { Candidate, Peer, PeerConfig, PeerPath, PeerState } from "../../src/transport/peer.ts";
 import { sameBytes } from "../../src/wire/bytes.ts";
 
@@ -61,6 +62,7 @@ class EtherChannel implements Channel {
 }
 
 class EtherPeer implements Peer {
+  readonly rtt = undefined;
   state: PeerState = "checking";
   channel: EtherChannel | undefined;
   candidates: Candidate[] = [];
@@ -179,6 +181,9 @@ export class Host {
         });
         return Promise.resolve(peer);
       },
+      // The platform's own runs beside the event loop, in real time.
+      createCertificate: () =>
+        Promise.resolve(certificateFromSeed(crypto.getRandomValues(new Uint8Array(CERTIFICATE_SEED_SIZE)))),
       findStunServer: () => Promise.resolve(undefined),
       openSocket: () => Promise.reject(new DcpipeError("SIGNALLING", "there is no rendezvous")),
     };
