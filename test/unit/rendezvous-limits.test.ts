@@ -69,11 +69,11 @@ describe("wrong guesses", () => {
     expect(first).toEqual({ wait: 1000 });
     // The next one's turn comes after that.
     const second = (await guess()) as { wait: number };
-    expect(second.wait).toBeGreaterThan(1000);
+    expect(second.wait).toBeGreaterThanOrEqual(1000);
     expect(second.wait).toBeLessThanOrEqual(2000);
     expect(await guess(true)).toEqual({ refused: CLOSE.UNKNOWN });
     const third = (await guess()) as { wait: number };
-    expect(third.wait).toBeGreaterThan(2000);
+    expect(third.wait).toBeGreaterThanOrEqual(2000);
     expect(third.wait).toBeLessThanOrEqual(4000);
     // Others are not concerned.
     expect(await guess(false, "192.0.2.2")).toEqual({ refused: CLOSE.UNKNOWN });
@@ -138,6 +138,7 @@ describe("wrong guesses", () => {
       from: "127.0.0.7",
     });
     expect(await again.closed).toBe(CLOSE.LIMIT);
+    expect(again.reason).toMatch(/wrong codes/);
     await claim(server, two.nameplate, { from: "127.0.0.6" });
   });
 
@@ -190,6 +191,7 @@ describe("addresses", () => {
     const [one] = [await allocate(server), await allocate(server)];
     const third = server.visit();
     expect(await third.closed).toBe(CLOSE.LIMIT);
+    expect(third.reason).toBe("too many connections from this address");
     await allocate(server, { from: "127.0.0.5" });
     await one.visitor.vanish();
     while ((await metric(server, "dcpipe_connections")) !== 2);

@@ -27,6 +27,8 @@ export class Visitor {
   /** Why the server closed it. Never rejects. */
   readonly closed: Promise<number>;
   readonly opened: Promise<void>;
+  /** What it said for people when it closed. */
+  reason = "";
   readonly #heard: ServerMessage[] = [];
   #listener: (() => void) | undefined;
   #gone: number | undefined;
@@ -51,7 +53,8 @@ export class Visitor {
     this.opened.catch(() => undefined);
     this.socket.on("error", () => undefined);
     this.closed = new Promise((resolve) => {
-      this.socket.on("close", (code) => {
+      this.socket.on("close", (code, reason) => {
+        this.reason = reason.toString();
         this.#gone = code;
         this.#listener?.();
         resolve(code);
