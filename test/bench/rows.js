@@ -4,6 +4,7 @@ import { fileURLToPath } from "node:url";
 import { createVeth } from "../lab/veth.js";
 import { createWan } from "../lab/wan.js";
 import * as drive from "./drive.js";
+import { measureRendezvous } from "./rendezvous.js";
 import { at, median, withRuns } from "./statistics.js";
 
 const { MIB } = drive;
@@ -22,6 +23,7 @@ const MAX_RSS = 160;
  * @property {number} echo seconds of echoes, idle and loaded each
  * @property {number} starts
  * @property {number} helps
+ * @property {{ seconds: number, visitors: number, hold: number }} rendezvous seconds of each load; how many wait, and how long
  *
  * @typedef {object} Row
  * @property {string} name for --only
@@ -41,6 +43,7 @@ export const FULL = {
   echo: 8,
   starts: 100,
   helps: 20,
+  rendezvous: { seconds: 20, visitors: 10_000, hold: 35 },
 };
 
 /** @type {Scale} */
@@ -54,6 +57,7 @@ export const QUICK = {
   echo: 2,
   starts: 8,
   helps: 5,
+  rendezvous: { seconds: 3, visitors: 1000, hold: 1 },
 };
 
 const WAN_HOW =
@@ -353,5 +357,17 @@ export const ROWS = [
         },
       ];
     },
+  },
+  {
+    name: "rendezvous",
+    title: "A rendezvous",
+    how:
+      "`dcpipe rendezvous` on the first core; its visitors (test/bench/visitors.js, WebSocket frames by hand, from many loopback " +
+      "addresses) and Redis on the others. First so many clients come and wait; resident memory 35 s later. Then introductions at a " +
+      "fixed rate, whatever becomes of the ones before: ALLOCATE and CLAIM on a connection each, seven bodies of the sizes that dcpipe " +
+      "posts, RELEASE; each counts as delivered when both sides have all bodies and were closed with RELEASED, by its close " +
+      "code otherwise, and as lost when neither has come 15 s after the last. With Redis the two sides are at different processes. A body's delay is from its " +
+      "writing at one visitor to its reading at the other, in the same process, the seconds after the start of the server included.",
+    measure: ({ rendezvous }) => measureRendezvous(rendezvous),
   },
 ];
