@@ -4,6 +4,7 @@ import { fileURLToPath } from "node:url";
 import { createVeth } from "../lab/veth.js";
 import { createWan } from "../lab/wan.js";
 import * as drive from "./drive.js";
+import { measureFarApart, measureOnVeth } from "./meeting.js";
 import { measureRendezvous } from "./rendezvous.js";
 import { at, median, withRuns } from "./statistics.js";
 
@@ -22,6 +23,7 @@ const MAX_RSS = 160;
  * @property {number} still seconds after which a stalled pipe's memory is read
  * @property {number} echo seconds of echoes, idle and loaded each
  * @property {number} starts
+ * @property {number} meets
  * @property {number} helps
  * @property {{ seconds: number, visitors: number, hold: number }} rendezvous seconds of each load; how many wait, and how long
  *
@@ -42,6 +44,7 @@ export const FULL = {
   still: 15,
   echo: 8,
   starts: 100,
+  meets: 40,
   helps: 20,
   rendezvous: { seconds: 20, visitors: 10_000, hold: 35 },
 };
@@ -56,6 +59,7 @@ export const QUICK = {
   still: 5,
   echo: 2,
   starts: 8,
+  meets: 3,
   helps: 5,
   rendezvous: { seconds: 3, visitors: 1000, hold: 1 },
 };
@@ -357,6 +361,18 @@ export const ROWS = [
         },
       ];
     },
+  },
+  {
+    name: "meet",
+    title: "Meeting by code",
+    how:
+      "Both processes run and have loaded everything (test/bench/meet.js, the library); from the code in the joining one's hands " +
+      "to its session, fresh WebSocket included; by token, one paste, in turns with it. The rendezvous runs beside the waiting " +
+      "side; at 50 ms its way there is made 50 ms long too (test/bench/delay.js), and the joining side is behind the emulated path.",
+    measure: async ({ meets }) => [
+      await onVeth((net) => measureOnVeth(net, meets)),
+      await onWan({ rttMs: 50, mbit: 100 }, (net) => measureFarApart(net, meets, 50)),
+    ],
   },
   {
     name: "rendezvous",
