@@ -111,8 +111,15 @@ function parseLink(text: string): PeerText {
   return {
     kind: "link",
     code: parseCode(fragment),
-    rendezvous: /^[a-z]+:\/\//i.test(base) ? base : `https://${base}`,
+    rendezvous: withScheme(base),
   };
+}
+
+/** A rendezvous' URL as people write it gets its scheme: http for this machine, which needs no certificate, else https. */
+export function withScheme(url: string): string {
+  if (/^[a-z][a-z\d+.-]*:\/\//i.test(url)) return url;
+  const local = /^(localhost|127\.[\d.]+|\[::1\])(:\d+)?(\/|$)/i.test(url);
+  return `${local ? "http" : "https"}://${url}`;
 }
 
 /** The link of a code at a rendezvous. */

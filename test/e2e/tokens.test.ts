@@ -67,11 +67,6 @@ test("what is no offer is named in a message, with status 2", async () => {
   );
 });
 
-test("a short code or a link is told apart from a broken token", async () => {
-  for (const peer of ["7-guitar-sandwich", "https://example.org/#7-guitar-sandwich"])
-    await fail(start(["pipe", peer]), 2, /not supported yet/);
-});
-
 test("quotes, line wraps and words around an offer are forgiven", async () => {
   for (const wrap of [
     (offer: string) => `  "${offer}"\n`,
