@@ -36,7 +36,7 @@ const INTRODUCED_TIMEOUT = 60;
 const STUN_WAIT_MS = 30;
 /** The rendezvous, and two answers from the local network: one may be an old one, or not meant for us. */
 const MAX_WAYS = 3;
-/** Who is on the local network answers within this; a rendezvous that says no has the last word after it. */
+/** Who is on the local network answers within this; a rendezvous that says no, or else the first answer, has the last word after it. */
 const LAN_MS = 2000;
 
 export type CodeEvent =
@@ -194,6 +194,13 @@ export function connectByCode(platform: Platform, code: Code, options: CodeOptio
     if (ways.size > 0 || searching || !verdict) return;
     over.reject(verdict);
   };
+  /** Who else is on the local network has answered by then. */
+  const endSearch = (): void => {
+    setTimeout(() => {
+      searching = false;
+      judge();
+    }, LAN_MS);
+  };
   const tried = new Set<string>();
   const addWay = async (url: string): Promise<void> => {
     // Each HELLO that is answered is a guess allowed to somebody.
@@ -213,6 +220,7 @@ export function connectByCode(platform: Platform, code: Code, options: CodeOptio
       else attempt.log(`${url}: ${error.message}`);
       // The rendezvous' word is better than that of some machine on the local network.
       if (url === options.rendezvous || !verdict) verdict = error;
+      if (searching && options.rendezvous === undefined) endSearch();
       judge();
     };
     const introduction = new JoiningIntroduction({
@@ -256,11 +264,7 @@ export function connectByCode(platform: Platform, code: Code, options: CodeOptio
         options.onevent?.({ event: "log", text });
       },
     });
-    if (options.rendezvous !== undefined)
-      setTimeout(() => {
-        searching = false;
-        judge();
-      }, LAN_MS);
+    if (options.rendezvous !== undefined) endSearch();
   }
   const end = (error: DcpipeError): void => {
     search.abort();
