@@ -6,7 +6,14 @@
  *   none of them, and a rendezvous or --lan      ->  wait by code
  *   none of them                                 ->  wait by token
  */
-import { findOffer, parsePeer, type ConnectOptions, type Role, type Session } from "../index.ts";
+import {
+  findOffer,
+  parsePeer,
+  parseRendezvousUrl,
+  type ConnectOptions,
+  type Role,
+  type Session,
+} from "../index.ts";
 import { joinByCode, waitByCode } from "./code.ts";
 import { connectOptions, findPeer, findRendezvous, type CommonOptions } from "./options.ts";
 import { joinByToken, viaOffer, waitByToken } from "./token.ts";
@@ -43,7 +50,7 @@ export async function meet(command: Command, ui: Ui, signal: AbortSignal): Promi
   if (text !== undefined) {
     const peer = parsePeer(text);
     if (peer.kind === "token") return joinByToken({ text: peer.token }, network, command, ui, signal);
-    const rendezvous = peer.kind === "link" ? peer.rendezvous : findRendezvous(options);
+    const rendezvous = peer.kind === "link" ? parseRendezvousUrl(peer.rendezvous) : findRendezvous(options);
     return joinByCode(peer.code, rendezvous, network, command, ui);
   }
   if (options.offerFile !== undefined) {

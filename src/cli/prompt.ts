@@ -1,5 +1,5 @@
 /** Lines typed or pasted by a person, or piped in, while something else is awaited. */
-import { completeWord, parsePeer } from "../index.ts";
+import { completeWord, DcpipeError, parsePeer } from "../index.ts";
 import { closeSync, openSync } from "node:fs";
 import { createInterface } from "node:readline";
 import type { Readable } from "node:stream";
@@ -24,8 +24,8 @@ export function openLines(stdinIsPayload: boolean): Lines | undefined {
 }
 
 /**
- * Asks for a code at the terminal until it is one, with Tab completion of its words. Undefined where there is no terminal, or at the
- * end of input.
+ * Asks for a code at the terminal until it is one, with Tab completion of its words. Undefined where there is no terminal. Rejects with
+ * CODE_MALFORMED at the end of input.
  */
 export function askCode(stdinIsPayload: boolean): Promise<string | undefined> {
   const input = process.stdin.isTTY ? process.stdin : stdinIsPayload ? openTerminal() : undefined;
@@ -38,7 +38,7 @@ export function askCode(stdinIsPayload: boolean): Promise<string | undefined> {
   });
   reader.setPrompt("Code of the other side (Tab completes): ");
   reader.prompt();
-  return new Promise((resolve) => {
+  return new Promise((resolve, reject) => {
     let answer: string | undefined;
     reader.on("line", (line) => {
       try {
@@ -56,7 +56,8 @@ export function askCode(stdinIsPayload: boolean): Promise<string | undefined> {
     reader.on("close", () => {
       if (input === process.stdin) input.pause();
       else input.destroy();
-      resolve(answer);
+      if (answer === undefined) reject(new DcpipeError("CODE_MALFORMED", "no code given"));
+      else resolve(answer);
     });
   });
 }

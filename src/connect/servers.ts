@@ -1,6 +1,7 @@
 /** STUN and TURN servers as people write them. */
 import { DcpipeError } from "../errors.ts";
 import type { TurnServer } from "../transport/peer.ts";
+import { withScheme } from "../wire/code.ts";
 
 export const DEFAULT_STUN: readonly string[] = [
   "stun:stun.l.google.com:19302",
@@ -47,11 +48,9 @@ export function parseTurnUrl(url: string): TurnServer {
  */
 export function parseRendezvousUrl(text: string): string {
   const bare = text.trim();
-  const local = /^(localhost|127\.[\d.]+|\[::1\])(:\d+)?(\/|$)/i.test(bare);
-  const full = /^[a-z][a-z\d+.-]*:\/\//i.test(bare) ? bare : `${local ? "http" : "https"}://${bare}`;
   let url: URL;
   try {
-    url = new URL(full.replace(/^ws(s?):/i, "http$1:"));
+    url = new URL(withScheme(bare).replace(/^ws(s?):/i, "http$1:"));
   } catch (cause) {
     throw new DcpipeError("USAGE", `"${text}" is no URL of a rendezvous: write https://HOST`, { cause });
   }

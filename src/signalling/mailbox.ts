@@ -193,7 +193,8 @@ export class Mailbox {
       }
       if (!this.#troubled) this.#options.ontrouble?.(trouble.message);
       this.#troubled = true;
-      await this.#pause(pause);
+      const left = this.#reached ? Infinity : FIRST_CONTACT_MS - (performance.now() - started);
+      await this.#pause(Math.min(pause, Math.max(left, FIRST_PAUSE_MS)));
       pause = Math.min(pause * 2, MAX_PAUSE_MS);
     }
   }

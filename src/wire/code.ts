@@ -111,8 +111,15 @@ function parseLink(text: string): PeerText {
   return {
     kind: "link",
     code: parseCode(fragment),
-    rendezvous: /^[a-z]+:\/\//i.test(base) ? base : `https://${base}`,
+    rendezvous: withScheme(base),
   };
+}
+
+/** A rendezvous' URL as people write it gets its scheme: http for this machine, which needs no certificate, else https. */
+export function withScheme(url: string): string {
+  if (/^[a-z][a-z\d+.-]*:\/\//i.test(url)) return url;
+  const local = /^(localhost|127\.[\d.]+|\[::1\])(:\d+)?(\/|$)/i.test(url);
+  return `${local ? "http" : "https"}://${url}`;
 }
 
 /** The link of a code at a rendezvous. */
@@ -127,12 +134,13 @@ export function completeWord(start: string): readonly string[] {
 
 /** The word that is meant, when only one is near. */
 function nearest(word: string): string | undefined {
-  const begun = completeWord(word);
-  if (word.length >= 2 && begun.length === 1) return begun[0];
   const distances = WORDS.map((known) => ({ known, distance: slips(word, known) })).sort(
     (a, b) => a.distance - b.distance,
   );
   const [best, next] = distances;
+  if (best?.distance === 1) return best.known;
+  const begun = completeWord(word);
+  if (word.length >= 2 && begun.length === 1) return begun[0];
   return best && next && best.distance <= 2 && best.distance < next.distance ? best.known : undefined;
 }
 

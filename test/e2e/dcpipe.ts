@@ -2,7 +2,7 @@
  * Real dcpipe processes for the tests: started, their JSON events awaited, their output and status collected. Each test
  * ends what it started and nothing else. Nothing here waits for a time: a process says what it does, or ends.
  */
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
 import { mkdtempSync, readFileSync, rmSync, watch, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -13,8 +13,10 @@ import { expect, onTestFailed, onTestFinished, test, type TestContext } from "vi
 
 export const BIN = fileURLToPath(new URL("../../bin/dcpipe.js", import.meta.url));
 
-/** Verbs that make a connection: they get --no-stun and --no-lan, and --json unless told otherwise. */
+/** Verbs that make a connection: they get --no-stun and --no-lan. */
 const VERBS = new Set(["pipe", "send", "receive"]);
+/** Verbs that tell what happens: they get --json unless told otherwise. */
+const TELLING = new Set([...VERBS, "rendezvous"]);
 
 export interface DcpipeEvent {
   readonly event: string;
@@ -183,9 +185,9 @@ export class Dcpipe extends Process {
 
   constructor(args: readonly string[], options: StartOptions = {}) {
     const [verb = "", ...rest] = args;
-    const json = VERBS.has(verb) && options.json !== false && !args.includes("--help");
+    const json = TELLING.has(verb) && options.json !== false && !args.includes("--help");
     const quiet = args.includes("--lan") ? ["--no-stun"] : ["--no-stun", "--no-lan"];
-    const added = VERBS.has(verb) ? [...quiet, ...(json ? ["--json"] : [])] : [];
+    const added = [...(VERBS.has(verb) ? quiet : []), ...(json ? ["--json"] : [])];
     let argv = [process.execPath, BIN, ...(verb === "" ? [] : [verb]), ...added, ...rest];
     if (options.unprivileged && process.getuid?.() === 0)
       argv = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", ...argv];
@@ -215,6 +217,11 @@ export class Dcpipe extends Process {
   /** The token of the offer it makes. */
   async offer(): Promise<string> {
     return String((await this.event("offer")).token);
+  }
+
+  /** The code it waits with. */
+  async code(): Promise<string> {
+    return String((await this.event("code")).code);
   }
 
   find(name: string, fits: (event: DcpipeEvent) => boolean = () => true): DcpipeEvent | undefined {
@@ -330,6 +337,15 @@ export function rootTest(
     },
     timeout,
   );
+}
+
+/** Whether these commands are here. Without one of them a test is skipped on a desk, and fails in CI. */
+export function needs(context: TestContext, ...commands: readonly string[]): void {
+  for (const command of commands) {
+    const found = spawnSync("sh", ["-c", 'command -v "$1"', "sh", command], { stdio: "ignore" }).status === 0;
+    if (!found && process.env["CI"] !== "true") context.skip(`needs ${command}`);
+    expect(found, `${command} is missing`).toBe(true);
+  }
 }
 
 /** An argument list as shell words. */

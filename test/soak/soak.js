@@ -1,8 +1,8 @@
 /**
- * npm run soak -- [--transfers 1000] [--kills 200] [--cuts] [--parallel 8]
+ * npm run soak -- [--transfers 1000] [--kills 200] [--guesses 10000] [--cuts] [--parallel 8]
  *
  * What the tests do a few times, done often: transfers in which the sender leaves as soon as it may, sides killed at random
- * moments, links cut in mid-transfer (--cuts; needs root). Prints a summary; the status is 1 when anything failed.
+ * moments, wrong guesses at codes of clients that wait, links cut in mid-transfer (--cuts; needs root). Prints a summary; the status is 1 when anything failed.
  */
 import { createHash, randomBytes, randomInt } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
@@ -10,6 +10,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { scratch, start } from "../lab/exec.js";
+import { attack, startRendezvous } from "../lab/guesses.js";
 import { createVeth } from "../lab/veth.js";
 
 const BIN = fileURLToPath(new URL("../../bin/dcpipe.js", import.meta.url));
@@ -37,6 +38,7 @@ const { values: options } = parseArgs({
   options: {
     transfers: { type: "string", default: "1000" },
     kills: { type: "string", default: "200" },
+    guesses: { type: "string", default: "10000" },
     cuts: { type: "boolean", default: false },
     parallel: { type: "string", default: "8" },
   },
@@ -202,9 +204,28 @@ async function cut(room, programs, seconds) {
   }
 }
 
+/** So many codes are live at once: each takes four file descriptors of this process while it is guessed at. */
+const LIVE_CODES = 1000;
+
+/** One wrong guess at each of so many codes. */
+async function guesses(_room, _programs, number) {
+  const count = Math.min(LIVE_CODES, Number(options.guesses) - (number - 1) * LIVE_CODES);
+  // One address does all of it, so the delays are as good as none.
+  const server = await startRendezvous({ firstDelayMs: 1, maxDelayMs: 5 });
+  try {
+    const told = await attack(server.url, count);
+    for (const [side, codes] of Object.entries(told))
+      if (codes.CODE_WRONG !== count) throw new Error(`${side}: ${JSON.stringify(codes)} of ${count} codes`);
+  } finally {
+    await server.close();
+  }
+}
+
 const parallel = Number(options.parallel);
 const results = [await repeat("transfers", Number(options.transfers), parallel, transfer)];
 results.push(await repeat("kills", Number(options.kills), parallel, kill));
+const batches = Math.ceil(Number(options.guesses) / LIVE_CODES);
+results.push(await repeat(`${options.guesses} guesses, in batches`, batches, 1, guesses));
 if (options.cuts) {
   const lengths = [5, 20, 60];
   const cuts = (room, programs, number) => cut(room, programs, lengths[number - 1]);
