@@ -61,7 +61,7 @@ rootTest("one side that wants a relay is enough", async (context) => {
   });
   for (const [w, j] of [
     ["only", "auto"],
-    ["off", "only"],
+    ["auto", "only"],
   ] as const) {
     const { waiting, joining } = await pairByCode(
       server.url,
