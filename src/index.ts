@@ -11,8 +11,8 @@
  *   const { session } = connect(offer);                   // the other
  *   const stream = (await session).open(header);
  */
-import type { CodeOptions, JoiningByCode, WaitingByCode } from "./connect/code.ts";
-import type { ConnectOptions, Platform } from "./connect/options.ts";
+import type { JoiningByCode, WaitingByCode } from "./connect/code.ts";
+import type { CodeOptions, ConnectOptions, Platform } from "./connect/options.ts";
 import * as token from "./connect/token.ts";
 import { createPeer } from "./node/rtc.ts";
 import { findStunServer } from "./node/stun.ts";
@@ -54,8 +54,8 @@ export async function connectByCode(code: Code, options: CodeOptions): Promise<J
 }
 
 export type { Joining, Waiting } from "./connect/token.ts";
-export type { CodeEvent, CodeOptions, JoiningByCode, WaitingByCode } from "./connect/code.ts";
-export type { ConnectOptions } from "./connect/options.ts";
+export type { JoiningByCode, WaitingByCode } from "./connect/code.ts";
+export type { CodeEvent, CodeOptions, ConnectOptions } from "./connect/options.ts";
 export type { ConnectionEvent, ConnectedPath } from "./connect/connection.ts";
 export { DEFAULT_STUN, parseRendezvousUrl } from "./connect/servers.ts";
 export { DcpipeError, asDcpipeError, ERROR_CODES, type ErrorCode } from "./errors.ts";

@@ -19,15 +19,19 @@ export async function waitByCode(
   ui: Ui,
 ): Promise<Met> {
   const { options } = command;
-  let drawn = Promise.resolve();
+  let drawn: Promise<void> | undefined;
   const waiting = await listenByCode({
     ...network,
     rendezvous,
     lan: options.lan,
     words: options.codeLength,
     onevent: (event) => {
-      if (event.event === "code") drawn = drawn.then(() => showCode(event, command, ui));
-      else ui.connection(event);
+      if (event.event !== "code") ui.connection(event);
+      else if (!drawn) drawn = showCode(event, command, ui);
+      else {
+        ui.note("the rendezvous has lost the code; this is a new one:");
+        drawn = drawn.then(() => showCode(event, command, ui));
+      }
     },
   });
   // The other side may come any moment: what takes time to load is loaded while nobody waits for it.

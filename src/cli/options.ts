@@ -116,7 +116,12 @@ export function commonOptions<T>(yargs: Argv<T>): Argv<T & CommonOptions> {
       describe: "give up when nobody connects, seconds",
       requiresArg: true,
     })
-    .option("reconnect", { type: "number", describe: "retry a lost peer, seconds  [90]", requiresArg: true })
+    .option("reconnect", {
+      hidden,
+      type: "number",
+      describe: "retry a lost peer, seconds  [90]",
+      requiresArg: true,
+    })
     .option("limit", { hidden, type: "string", describe: "bytes a second, e.g. 2M", requiresArg: true })
     .option("qr", {
       hidden,

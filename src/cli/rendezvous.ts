@@ -41,10 +41,12 @@ export async function runRendezvous(options: RendezvousArguments): Promise<void>
   }
   try {
     const bound = await rendezvous.listen(port, host);
-    const url = publicUrl ?? urlOf(bound);
+    const url = (publicUrl ?? urlOf(bound)).replace(/\/$/, "");
+    const lonely = publicUrl === undefined && /^(127\.|::1$)/.test(bound.address);
     ui.listening(
       { protocol: "http", ...bound },
-      `Rendezvous at ${url}\nOn both machines add --rendezvous ${url}, as in\n\n  dcpipe send FILE --rendezvous ${url}\n`,
+      `Rendezvous at ${url}${lonely ? " (for this machine only: --listen 0.0.0.0:8787 opens it to others)" : ""}\n` +
+        `Add --rendezvous ${url}, as in\n\n  dcpipe send FILE --rendezvous ${url}\n`,
     );
   } catch (cause) {
     const error = asDcpipeError(cause, "IO");

@@ -36,12 +36,16 @@ export class Ui {
   readonly #verbose: boolean;
   readonly #terminal: boolean;
   readonly #started = performance.now();
+  /** Resolves when it has been said that the two are connected. */
+  readonly connected: Promise<void>;
+  #resolveConnected!: () => void;
   #spinner: Ora | undefined;
   #lineShown = false;
   #progressTime = 0;
   #rates: { time: number; bytes: number }[] = [];
 
   constructor(options: UiOptions) {
+    this.connected = new Promise((resolve) => (this.#resolveConnected = resolve));
     this.json = options.json;
     this.#quiet = options.quiet;
     this.#verbose = options.verbose;
@@ -67,7 +71,7 @@ export class Ui {
   /** The short authentication string. */
   verifier(words: string): void {
     this.#event({ event: "verify", words });
-    this.#text(`This connection is ${chalk.bold(words)}`);
+    this.#text(`Compare with the other side: ${chalk.bold(words)}`);
   }
 
   /** The answer is ready; `show` it to people only where one paste was not enough. */
@@ -124,6 +128,7 @@ export class Ui {
       this.#text(chalk.yellow(`Connection lost (${event.reason}); reconnecting ...`));
     else
       this.#text(`${event.event === "connected" ? "Connected" : "Connected again"}: ${describePath(event)}`);
+    if (event.event === "connected") this.#resolveConnected();
   }
 
   #rendezvous(trouble: string | undefined): void {
@@ -205,7 +210,8 @@ export class Ui {
 
   /** Clears what moves. */
   stopWaiting(): void {
-    this.#spinner?.stop();
+    // ora clears the line even when it does not spin.
+    if (this.#spinner?.isSpinning === true) this.#spinner.stop();
     if (this.#lineShown) process.stderr.write("\r\x1b[K");
     this.#lineShown = false;
   }

@@ -11,6 +11,7 @@ export async function verify(
   ui: Ui,
   signal: AbortSignal,
 ): Promise<void> {
+  await Promise.race([ui.connected, session.closed.catch(() => undefined)]);
   ui.verifier(verifier);
   if (options.yes) return;
   const lines = openLines(stdinIsPayload);

@@ -4,6 +4,7 @@ import type { OpenSocket } from "../signalling/socket.ts";
 import type { Certificate } from "../transport/certificate.ts";
 import type { CreatePeer, TurnServer } from "../transport/peer.ts";
 import { MAX_CANDIDATES, type Candidate } from "../wire/candidate.ts";
+import type { Code } from "../wire/code.ts";
 import { GATHER_MS, type Connection, type ConnectionEvent, type StunServer } from "./connection.ts";
 import { DEFAULT_STUN, parseStunUrl, parseTurnUrl } from "./servers.ts";
 
@@ -53,6 +54,23 @@ export interface ConnectOptions {
   readonly signal?: AbortSignal | undefined;
   /** What happens on the way: "connected", "path", "reconnecting", "log". */
   readonly onevent?: ((event: ConnectionEvent) => void) | undefined;
+}
+
+export type CodeEvent =
+  | ConnectionEvent
+  /** Something a person should know of. */
+  | { readonly event: "warning"; readonly text: string }
+  /** The rendezvous is out of reach, or back (no `trouble`). */
+  | { readonly event: "rendezvous"; readonly trouble: string | undefined }
+  /** The code, again when it had to change. */
+  | { readonly event: "code"; readonly code: Code; readonly rendezvous: string | undefined };
+
+export interface CodeOptions extends ConnectOptions {
+  /** URL of the rendezvous; without one only the local network is called. */
+  readonly rendezvous?: string | undefined;
+  /** Whether the local network is called, too. Default true for joining, and for waiting with a rendezvous. */
+  readonly lan?: boolean | undefined;
+  readonly onevent?: ((event: CodeEvent) => void) | undefined;
 }
 
 /** What the platform brings: WebRTC, WebSockets, a way to find a STUN server that lives, and the local network. */

@@ -46,6 +46,14 @@ const OTHER_ENDING: Readonly<Record<Outcome, CloseCode>> = {
   left: CLOSE.LEFT,
 };
 
+/** Which limit it was, for people. */
+const ADMISSION_LIMIT = {
+  ALLOCATE: "too many codes at a time from this address",
+  CLAIM: "too many wrong codes from this address; wait some minutes",
+  OPEN: "too many mailboxes from this address",
+  RESUME: "",
+} as const;
+
 type FirstMessage = Extract<ClientMessage, { type: "ALLOCATE" | "CLAIM" | "OPEN" | "RESUME" }>;
 
 export class Client {
@@ -76,10 +84,14 @@ export class Client {
 
   receive(bytes: Uint8Array): void {
     this.#around.metrics.messages++;
+    this.#take(bytes);
+  }
+
+  #take(bytes: Uint8Array): void {
     if (this.#state === "over") return;
     if (this.#state === "entering") {
       this.#early.push(bytes);
-      if (this.#early.length > this.#around.limits.earlyMessages) this.#end(CLOSE.LIMIT);
+      if (this.#early.length > this.#around.limits.earlyMessages) this.#end(CLOSE.LIMIT, "too many messages");
       return;
     }
     const message = this.#decode(bytes);
@@ -114,8 +126,8 @@ export class Client {
   }
 
   /** Closes it from here, for a reason that is not its own. The mailbox stays. */
-  close(code: CloseCode): void {
-    this.#end(code);
+  close(code: CloseCode, reason = ""): void {
+    this.#end(code, reason);
   }
 
   /** The connection has gone. */
@@ -170,7 +182,7 @@ export class Client {
   #enterAs(message: FirstMessage, admission: Admission): void {
     if ("wait" in admission) return;
     if ("refused" in admission) {
-      this.#end(admission.refused);
+      this.#end(admission.refused, admission.refused === CLOSE.LIMIT ? ADMISSION_LIMIT[message.type] : "");
       return;
     }
     if (admission.fresh) this.#around.metrics.matches++;
@@ -188,7 +200,7 @@ export class Client {
       this.#welcome(message, admission);
       for (const notice of this.#notices.splice(0)) this.notice(notice);
     });
-    for (const early of this.#early.splice(0)) this.receive(early);
+    for (const early of this.#early.splice(0)) this.#take(early);
   }
 
   #welcome(message: FirstMessage, { nameplate, stored, joined, received, bodies }: Attachment): void {
@@ -259,8 +271,8 @@ export class Client {
   // ---- the end ------------------------------------------------------------------------------------------------------
 
   /** With a code: closes the connection. The mailbox stays, unless the place was left before. */
-  #end(code: CloseCode | undefined): void {
-    if (code !== undefined) this.#connection.close(code);
+  #end(code: CloseCode | undefined, reason = ""): void {
+    if (code !== undefined) this.#connection.close(code, reason);
     if (this.#state === "over") return;
     this.#state = "over";
     clearTimeout(this.#timer);
@@ -284,7 +296,8 @@ export class Client {
       return decodeClientMessage(bytes);
     } catch {
       // One body more than there may be is not in the protocol either; it has a code of its own.
-      this.#end(this.#posted === MAX_BODIES ? CLOSE.LIMIT : CLOSE.PROTOCOL);
+      if (this.#posted === MAX_BODIES) this.#end(CLOSE.LIMIT, "too many messages in one mailbox");
+      else this.#end(CLOSE.PROTOCOL);
       return undefined;
     }
   }

@@ -46,7 +46,8 @@ export class Connection {
     this.#limits = limits;
     socket.on("message", (data: Buffer, isBinary: boolean) => {
       if (!isBinary) this.close(CLOSE.PROTOCOL);
-      else if (this.#count()) this.#events?.message(data);
+      // A copy: what is kept of a message must not keep all that was read from the socket with it.
+      else if (this.#count()) this.#events?.message(new Uint8Array(data));
     });
     socket.on("ping", () => {
       this.#count();
@@ -86,11 +87,14 @@ export class Connection {
     this.#stream.uncork();
   }
 
-  /** Idempotent: the first code counts. What was sent before still goes out, if it is taken in time. */
-  close(code: CloseCode): void {
+  /**
+   * Idempotent: the first code counts. What was sent before still goes out, if it is taken in time. `reason`: for people, at most 123
+   * bytes (RFC 6455, section 5.5).
+   */
+  close(code: CloseCode, reason = ""): void {
     if (this.#code !== undefined) return;
     this.#code = code;
-    this.#socket.close(code);
+    this.#socket.close(code, reason);
   }
 
   /** Cuts it. */
@@ -102,7 +106,7 @@ export class Connection {
   #count(): boolean {
     if (this.#code !== undefined) return false;
     if (++this.#messages <= this.#limits.messagesPerPing) return true;
-    this.close(CLOSE.LIMIT);
+    this.close(CLOSE.LIMIT, "too many messages");
     return false;
   }
 

@@ -21,7 +21,9 @@ const SCRIPT = `
 "use strict";
 const CODE = /^[1-9][0-9]{0,5}(-[a-z]+){2,12}$/;
 const $ = (id) => document.getElementById(id);
-const url = location.origin + location.pathname;
+// A path may hold what a shell takes for more than a path, and the one who made the link chose it.
+const url = location.origin + location.pathname.replace(/%(?![0-9A-Fa-f]{2})|[^\\w/.~%-]/g,
+  (c) => "%" + c.charCodeAt(0).toString(16).padStart(2, "0"));
 function read() {
   let text = location.hash.slice(1);
   try { text = decodeURIComponent(text); } catch { /* Shown as it is. */ }

@@ -34,7 +34,8 @@ const CONNECT_TIMEOUT_MS = 5000;
 /** Redis is asked for a sign of life so often; without one until the next time it counts as down. Milliseconds. */
 const HEARTBEAT_MS = 5000;
 
-const REPLIES = { typeMapping: { [RESP_TYPES.BLOB_STRING]: Buffer } };
+/** Bytes as they are. A command has no time limit of its own, which would cost more than the command: there is the heartbeat. */
+const COMMAND_OPTIONS = { typeMapping: { [RESP_TYPES.BLOB_STRING]: Buffer }, timeout: 0 };
 const LETTER: Readonly<Record<Role, string>> = { waiting: "w", joining: "j" };
 
 export class RedisStore implements Store {
@@ -204,10 +205,10 @@ export class RedisStore implements Store {
       this.#digests.set(script, digest);
     }
     try {
-      return await this.#commands.sendCommand(["EVALSHA", digest, "0", ...argv], REPLIES);
+      return await this.#commands.sendCommand(["EVALSHA", digest, "0", ...argv], COMMAND_OPTIONS);
     } catch (error) {
       if (!(error instanceof Error) || !error.message.startsWith("NOSCRIPT")) throw error;
-      return await this.#commands.sendCommand(["EVAL", SCRIPTS[script], "0", ...argv], REPLIES);
+      return await this.#commands.sendCommand(["EVAL", SCRIPTS[script], "0", ...argv], COMMAND_OPTIONS);
     }
   }
 

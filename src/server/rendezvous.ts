@@ -163,7 +163,8 @@ export class Rendezvous {
     });
     if (this.#draining) client.close(CLOSE.GOING_AWAY);
     else if (!around.store.healthy) client.close(CLOSE.TRY_AGAIN);
-    else if (from > this.#limits.connectionsPerAddress) client.close(CLOSE.LIMIT);
+    else if (from > this.#limits.connectionsPerAddress)
+      client.close(CLOSE.LIMIT, "too many connections from this address");
     else for (const message of first) client.receive(message);
   }
 

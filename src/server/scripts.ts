@@ -144,8 +144,8 @@ local seat, address, key, nameplate = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local guesses = 'dcpipe:g:' .. address
 if ARGV[5] == '0' then
   local g = redis.call('HMGET', guesses, 'count', 'next')
-  local beyond = tonumber(g[1] or 0) - tonumber(ARGV[6])
-  if beyond >= 0 then
+  local beyond = g[1] and g[1] - tonumber(ARGV[6])
+  if beyond and beyond >= 0 then
     local turn = math.max(now, tonumber(g[2] or 0)) + math.min(tonumber(ARGV[8]), tonumber(ARGV[7]) * 2 ^ beyond)
     if turn - now > tonumber(ARGV[9]) then return { 'refused', 4007 } end
     redis.call('HSET', guesses, 'next', turn)

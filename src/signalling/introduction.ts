@@ -107,6 +107,8 @@ export interface WaitingOptions extends IntroductionEvents {
   readonly password: string;
   /** Somebody has claimed the code; it is not known yet whether they know the password. */
   readonly onjoined: () => void;
+  /** They do. What that took: milliseconds through the rendezvous to the other side and back. */
+  readonly onconfirmed: (roundTripMs: number) => void;
 }
 
 export interface WaitingWay {
@@ -128,6 +130,7 @@ export class WaitingIntroduction {
   #sealed: SealedMailbox | undefined;
   /** What CONFIRM must say. */
   #expected: Uint8Array | undefined;
+  #answered = 0;
   #patience: ReturnType<typeof setTimeout> | undefined;
   #over = false;
 
@@ -196,6 +199,7 @@ export class WaitingIntroduction {
     mailbox.post(
       encodeIntroduction({ type: "ANSWER", ...own, tag: keys.confirmation("waiting", hello, own) }),
     );
+    this.#answered = performance.now();
     this.#sealed = new SealedMailbox(mailbox, keys, "waiting");
     const fingerprints = { waiting: own.fingerprint, joining: hello.fingerprint.slice() };
     this.#options.onintroduced({ keys, fingerprints, servers });
@@ -210,6 +214,7 @@ export class WaitingIntroduction {
       } else {
         clearTimeout(this.#patience);
         this.#expected = undefined;
+        this.#options.onconfirmed(performance.now() - this.#answered);
       }
     } catch (cause) {
       this.#fail(asDcpipeError(cause, "PROTOCOL"), "failed");

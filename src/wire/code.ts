@@ -91,7 +91,7 @@ export function parsePeer(text: string): PeerText {
   if (/^[a-z]+:\/\//i.test(link)) return parseLink(link);
   const bare = text.slice(0, MAX_CODE_TEXT).replace(AROUND, "").trim();
   const words = bare.toLowerCase().split(BETWEEN);
-  if (/^\d/.test(bare) || (words.length > 1 && words.every((word) => /^[a-z]+$/.test(word))))
+  if (/^\d/.test(bare) || (words.length > 1 && words.some((word) => WORDS.includes(word))))
     return { kind: "code", code: parseCode(text) };
   // It will be told that it is none, in a token's words.
   return { kind: "token", token: text };

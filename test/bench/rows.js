@@ -4,6 +4,8 @@ import { fileURLToPath } from "node:url";
 import { createVeth } from "../lab/veth.js";
 import { createWan } from "../lab/wan.js";
 import * as drive from "./drive.js";
+import { measureFarApart, measureOnVeth } from "./meeting.js";
+import { measureRendezvous } from "./rendezvous.js";
 import { at, median, withRuns } from "./statistics.js";
 
 const { MIB } = drive;
@@ -21,7 +23,9 @@ const MAX_RSS = 160;
  * @property {number} still seconds after which a stalled pipe's memory is read
  * @property {number} echo seconds of echoes, idle and loaded each
  * @property {number} starts
+ * @property {number} meets
  * @property {number} helps
+ * @property {{ seconds: number, visitors: number, hold: number }} rendezvous seconds of each load; how many wait, and how long
  *
  * @typedef {object} Row
  * @property {string} name for --only
@@ -40,7 +44,9 @@ export const FULL = {
   still: 15,
   echo: 8,
   starts: 100,
+  meets: 40,
   helps: 20,
+  rendezvous: { seconds: 20, visitors: 10_000, hold: 35 },
 };
 
 /** @type {Scale} */
@@ -53,7 +59,9 @@ export const QUICK = {
   still: 5,
   echo: 2,
   starts: 8,
+  meets: 3,
   helps: 5,
+  rendezvous: { seconds: 3, visitors: 1000, hold: 1 },
 };
 
 const WAN_HOW =
@@ -353,5 +361,29 @@ export const ROWS = [
         },
       ];
     },
+  },
+  {
+    name: "meet",
+    title: "Meeting by code",
+    how:
+      "Both processes run and have loaded everything (test/bench/meet.js, the library); from the code in the joining one's hands " +
+      "to its session, fresh WebSocket included; by token, one paste, in turns with it. The rendezvous runs beside the waiting " +
+      "side; at 50 ms its way there is made 50 ms long too (test/bench/delay.js), and the joining side is behind the emulated path.",
+    measure: async ({ meets }) => [
+      await onVeth((net) => measureOnVeth(net, meets)),
+      await onWan({ rttMs: 50, mbit: 100 }, (net) => measureFarApart(net, meets, 50)),
+    ],
+  },
+  {
+    name: "rendezvous",
+    title: "A rendezvous",
+    how:
+      "`dcpipe rendezvous` on the first core; its visitors (test/bench/visitors.js, WebSocket frames by hand, from many loopback " +
+      "addresses) and Redis on the others. First so many clients come and wait; resident memory 35 s later. Then introductions at a " +
+      "fixed rate, whatever becomes of the ones before: ALLOCATE and CLAIM on a connection each, seven bodies of the sizes that dcpipe " +
+      "posts, RELEASE; each counts as delivered when both sides have all bodies and were closed with RELEASED, by its close " +
+      "code otherwise, and as lost when neither has come 15 s after the last. With Redis the two sides are at different processes. A body's delay is from its " +
+      "writing at one visitor to its reading at the other, in the same process, the seconds after the start of the server included.",
+    measure: ({ rendezvous }) => measureRendezvous(rendezvous),
   },
 ];

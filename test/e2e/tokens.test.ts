@@ -67,6 +67,10 @@ test("what is no offer is named in a message, with status 2", async () => {
   );
 });
 
+test("a code is told apart from a broken token", async () => {
+  await fail(start(["pipe", "7-guitar-sandwich"]), 2, /a code needs a rendezvous/);
+});
+
 test("quotes, line wraps and words around an offer are forgiven", async () => {
   for (const wrap of [
     (offer: string) => `  "${offer}"\n`,

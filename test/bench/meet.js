@@ -1,0 +1,50 @@
+/**
+ * One end of a meeting whose time is taken: both processes run, all modules are loaded, and the clock starts when the joining one
+ * is given the other's code or token.
+ *
+ *   meet.js wait KIND [URL]   prints {"peer"}, waits for the session, ends with it
+ *   meet.js join KIND [URL]   prints {"ready"}, reads PEER from a line, prints {"met": ms}
+ *
+ * KIND is `code` or `token`, URL that of the rendezvous.
+ */
+import { createInterface } from "node:readline";
+import {
+  connect,
+  connectByCode,
+  formatCode,
+  listen,
+  listenByCode,
+  parseCode,
+  preload,
+} from "../../dist/index.js";
+
+const say = (object) => console.log(JSON.stringify(object));
+
+const [, , verb, kind, rendezvous] = process.argv;
+const options = { rendezvous, lan: false, stun: [] };
+
+if (verb === "wait") {
+  const waiting = kind === "code" ? await listenByCode(options) : await listen(options);
+  preload();
+  say({ event: "peer", peer: kind === "code" ? formatCode(waiting.code) : waiting.offer });
+  const session = await waiting.session;
+  await session.closed.catch(() => undefined);
+} else {
+  preload();
+  // Whatever is loaded on first use.
+  await Promise.all([
+    import("../../dist/connect/code.js"),
+    import("../../dist/node/websocket.js"),
+    import("ws"),
+  ]);
+  say({ event: "ready" });
+  for await (const peer of createInterface({ input: process.stdin })) {
+    const begun = performance.now();
+    const joining = kind === "code" ? await connectByCode(parseCode(peer), options) : connect(peer, options);
+    const session = await joining.session;
+    say({ event: "met", ms: performance.now() - begun });
+    await session.close();
+    break;
+  }
+}
+process.exit(0);
