@@ -64,7 +64,7 @@ test("--verify at two terminals: nothing is sent before both have said yes", asy
   const [source, target] = [makeFile("f", 3000), temporaryDirectory()];
   const waiting = terminal(["send", source, "--verify"], server.url);
   const joining = terminal(["receive", await shownCode(waiting), "-o", target, "--verify"], server.url);
-  const shown = /This connection is (\S+)/;
+  const shown = /Compare with the other side: (\S+)/;
   const words = (await waiting.shows(shown))[1];
   expect(words).toMatch(EIGHT_WORDS);
   expect((await joining.shows(shown))[1]).toBe(words);
