@@ -9,7 +9,7 @@ import {
   type CodeEvent,
   type ConnectOptions,
 } from "../index.ts";
-import type { Command, Met } from "./meet.ts";
+import type { Command, Met } from "./command.ts";
 import type { Ui } from "./ui.ts";
 
 export async function waitByCode(

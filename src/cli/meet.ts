@@ -6,34 +6,12 @@
  *   none of them, and a rendezvous or --lan      ->  wait by code
  *   none of them                                 ->  wait by token
  */
-import {
-  findOffer,
-  parsePeer,
-  parseRendezvousUrl,
-  type ConnectOptions,
-  type Role,
-  type Session,
-} from "../index.ts";
+import { findOffer, parsePeer, parseRendezvousUrl, type ConnectOptions } from "../index.ts";
 import { joinByCode, waitByCode } from "./code.ts";
-import { connectOptions, findPeer, findRendezvous, type CommonOptions } from "./options.ts";
+import type { Command, Met } from "./command.ts";
+import { connectOptions, findPeer, findRendezvous } from "./options.ts";
 import { joinByToken, viaOffer, waitByToken } from "./token.ts";
 import type { Ui } from "./ui.ts";
-
-export interface Command {
-  readonly argument: string | undefined;
-  readonly options: CommonOptions;
-  /** stdin carries payload, so tokens are read elsewhere. */
-  readonly stdinIsPayload: boolean;
-  /** The other side's command around its token or code, e.g. `dcpipe receive TOKEN`. */
-  readonly counterpart: (peer: string) => string;
-}
-
-export interface Met {
-  readonly session: Session;
-  readonly role: Role;
-  /** The short authentication string. */
-  readonly verifier: string;
-}
 
 export async function meet(command: Command, ui: Ui, signal: AbortSignal): Promise<Met> {
   const { options, argument } = command;

@@ -1,6 +1,7 @@
 /** A command from its first line to its last: a session, what is done over it, signals, and the exit status. */
 import { asDcpipeError, type Role, type Session } from "../index.ts";
-import { meet, type Command } from "./meet.ts";
+import type { Command } from "./command.ts";
+import { meet } from "./meet.ts";
 import { VERDICTS } from "./status.ts";
 import { delay, FAREWELL_MS } from "./time.ts";
 import { Ui } from "./ui.ts";

@@ -15,7 +15,7 @@ import {
   type Session,
   type Waiting,
 } from "../index.ts";
-import type { Command, Met } from "./meet.ts";
+import type { Command, Met } from "./command.ts";
 import type { CommonOptions } from "./options.ts";
 import { openLines, type Lines } from "./prompt.ts";
 import { delay, FAREWELL_MS } from "./time.ts";

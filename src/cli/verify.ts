@@ -1,6 +1,6 @@
 /** --verify: both people compare a short authentication string, and nothing flows before they have. */
 import { DcpipeError } from "../index.ts";
-import type { Command, Met } from "./meet.ts";
+import type { Command, Met } from "./command.ts";
 import { openLines } from "./prompt.ts";
 import type { Ui } from "./ui.ts";
 

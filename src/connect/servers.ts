@@ -62,6 +62,14 @@ export function parseRendezvousUrl(text: string): string {
   return url.href;
 }
 
+/**
+ * The URL that a rendezvous says people reach it by, or undefined when it is none: it is shown as part of a command to copy, so nothing may
+ * be in it that means something to a shell or a terminal.
+ */
+export function publicUrl(link: string): string | undefined {
+  return /^https?:\/\/[A-Za-z\d.:[\]-]+\/[\w./%~-]*$/.test(link) && URL.canParse(link) ? link : undefined;
+}
+
 /** `turn:host[:port][?transport=udp]`, RFC 7065: credentials come beside it. Throws USAGE. */
 export function parseTurnServer(url: string): { host: string; port: number } {
   const [, scheme, where, transport] = /^(turns?):([^?@]+)(?:\?transport=(udp|tcp|tls))?$/.exec(url) ?? [];

@@ -8,6 +8,7 @@ import type { Code } from "../wire/code.ts";
 import { Attempt } from "./attempt.ts";
 import { Ending } from "./ending.ts";
 import { seconds, type CodeOptions, type Lan, type Platform } from "./options.ts";
+import { publicUrl } from "./servers.ts";
 
 /** A code, and the URL that people may be shown with it. */
 interface Given {
@@ -89,7 +90,7 @@ export class WaitingSide {
       url: rendezvous,
       nameplate: 0,
       onallocated: (nameplate, link) => {
-        this.#show(nameplate, link === "" ? rendezvous : link);
+        this.#show(nameplate, publicUrl(link) ?? rendezvous);
         if (this.#options.lan === false) return;
         this.#call(nameplate).catch((error: unknown) => {
           this.#attempt.log(`the local network is not called: ${asDcpipeError(error, "SIGNALLING").message}`);

@@ -104,12 +104,14 @@ class NodePeer implements Peer {
   readonly gathered: Promise<void>;
   readonly #connection: PeerConnection;
   readonly #dataChannel: DataChannel;
+  readonly #relayOnly: boolean;
   #gathered!: () => void;
   #closing = false;
 
   constructor(config: PeerConfig) {
     this.gathered = new Promise((resolve) => (this.#gathered = resolve));
     const { local, remote } = config;
+    this.#relayOnly = config.relayOnly;
     this.#connection = new (load().PeerConnection)("dcpipe", {
       iceServers: [
         ...(config.stun ? [{ hostname: config.stun.host, port: config.stun.port }] : []),
@@ -162,7 +164,7 @@ class NodePeer implements Peer {
         ufrag: remote.ufrag,
         pwd: remote.pwd,
         fingerprint: remote.fingerprint,
-        candidates: remote.candidates,
+        candidates: remote.candidates.filter((candidate) => this.#wants(candidate)),
       });
     if (config.type === "offer") {
       this.#connection.setLocalDescription("offer", credentials);
@@ -173,8 +175,16 @@ class NodePeer implements Peer {
     }
   }
 
+  /**
+   * With relays only, other addresses must not even be told to the library: it hides ours, but would call them from our own. A side
+   * that has no relay cannot be reached then.
+   */
+  #wants({ type }: Candidate): boolean {
+    return !this.#relayOnly || type === "relay";
+  }
+
   addCandidate(candidate: Candidate): void {
-    if (this.#closing) return;
+    if (this.#closing || !this.#wants(candidate)) return;
     try {
       this.#connection.addRemoteCandidate(candidateLine(candidate), "0");
     } catch {

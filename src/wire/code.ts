@@ -132,14 +132,15 @@ export function completeWord(start: string): readonly string[] {
   return WORDS.filter((word) => word.startsWith(start.toLowerCase()));
 }
 
-/** The word that is meant, when only one is near. */
+/** The word that is meant, when only one is near: one slip away, or begun, or two slips away. */
 function nearest(word: string): string | undefined {
-  const begun = completeWord(word);
-  if (word.length >= 2 && begun.length === 1) return begun[0];
   const distances = WORDS.map((known) => ({ known, distance: slips(word, known) })).sort(
     (a, b) => a.distance - b.distance,
   );
   const [best, next] = distances;
+  if (best?.distance === 1) return best.known;
+  const begun = completeWord(word);
+  if (word.length >= 2 && begun.length === 1) return begun[0];
   return best && next && best.distance <= 2 && best.distance < next.distance ? best.known : undefined;
 }
 

@@ -52,6 +52,28 @@ rootTest("both sides use the TURN server that the rendezvous lends, and nothing 
     expect(side.find("connected")).toMatchObject({ path: "turn", remote: { address: c.address } });
 });
 
+rootTest("one side that wants a relay is enough", async (context) => {
+  needs(context, "turnserver");
+  const [a, b, c] = (await createSwitch(3)) as [Machine, Machine, Machine];
+  const server = await startServer(["--turn", await startTurn(c), "--turn-secret", SECRET], {
+    namespace: c.namespace,
+    address: c.address,
+  });
+  for (const [w, j] of [
+    ["only", "auto"],
+    ["auto", "only"],
+  ] as const) {
+    const { waiting, joining } = await pairByCode(
+      server.url,
+      [["pipe", "--relay", w], { namespace: a.namespace, stdin: Buffer.from("there") }],
+      [["pipe", "--relay", j], { namespace: b.namespace }],
+    );
+    await succeed(waiting, joining);
+    expect(joining.stdout.toString()).toBe("there");
+    for (const side of [waiting, joining]) expect(side.find("connected")).toMatchObject({ path: "turn" });
+  }
+});
+
 rootTest("--relay only at a rendezvous that lends none", async () => {
   const [a, b] = (await createSwitch(2)) as [Machine, Machine];
   const server = await startServer([], { namespace: a.namespace, address: a.address });

@@ -316,7 +316,7 @@ describe("what PEER may be", () => {
     expect(complaint(() => parsePeer("guitar–sandwich"))).toMatch(/starts with a number/);
   });
 
-  test.each(["7".repeat(10_000), "7-".repeat(5_000), `7${"-guitar".repeat(1_400)}`, "lemon ".repeat(2_000)])(
+  test.each(["7".repeat(10_000), "7-".repeat(5_000), `7${"-guitar".repeat(1_400)}`, "ocean ".repeat(2_000)])(
     "10 kB of it: %.20s",
     (text) => {
       expect(complaint(() => parsePeer(text))).toBe("that is too long for a code");

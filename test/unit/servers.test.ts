@@ -1,5 +1,12 @@
 import { describe, expect, test } from "vitest";
-import { DEFAULT_STUN, parseStunUrl, parseTurnUrl } from "../../src/connect/servers.ts";
+import {
+  DEFAULT_STUN,
+  parseRendezvousUrl,
+  parseStunUrl,
+  parseTurnServer,
+  parseTurnUrl,
+  publicUrl,
+} from "../../src/connect/servers.ts";
 
 const USAGE = expect.objectContaining({ code: "USAGE" }) as Error;
 
@@ -72,4 +79,65 @@ describe("TURN servers", () => {
     expect(() => parseTurnUrl("turn:ann:hunter2@")).toThrow(/^(?!.*hunter2)/);
     expect(() => parseTurnUrl("turns:ann:hunter2@example.org")).toThrow(/^(?!.*hunter2)/);
   });
+});
+
+test.each([
+  "https://example.org/",
+  "http://127.0.0.1:8787/",
+  "http://[::1]:8787/a/b-c_d.e~f/",
+  "https://x/%41/",
+])("what a rendezvous may say of itself: %s", (link) => {
+  expect(publicUrl(link)).toBe(link);
+});
+
+test.each([
+  "",
+  "example.org",
+  "https://example.org",
+  "https://example.org/$(reboot)/",
+  "https://example.org/;reboot/",
+  "https://example.org/'/",
+  "https://example.org/`id`/",
+  "https://example.org/a b/",
+  "https://example.org/\u001b[31m/",
+  "https://example.org/\u202e/",
+  "https://user@example.org/",
+  "https://example.org/?q/",
+  "https://example.org/#x/",
+  "javascript:alert(1)",
+  "ws://example.org/",
+  "https://[::zz]/",
+])("and what it may not: %s", (link) => {
+  expect(publicUrl(link)).toBeUndefined();
+});
+
+test.each([
+  ["example.org", "https://example.org/"],
+  [" https://Example.org/x ", "https://example.org/x/"],
+  ["ws://10.0.0.1:8787", "http://10.0.0.1:8787/"],
+  ["wss://example.org/", "https://example.org/"],
+  ["localhost:8787", "http://localhost:8787/"],
+  ["127.0.0.1:1", "http://127.0.0.1:1/"],
+  ["[::1]:8787", "http://[::1]:8787/"],
+])("the URL of a rendezvous: %s", (text, url) => {
+  expect(parseRendezvousUrl(text)).toBe(url);
+});
+
+test.each([
+  "",
+  "ftp://x",
+  "https://",
+  "https://u:p@x/",
+  "https://x/?a",
+  "https://x/#7-a-b",
+  "http://x:99999/",
+])("no URL of a rendezvous: %s", (text) => {
+  expect(() => parseRendezvousUrl(text)).toThrow(USAGE);
+});
+
+test("a TURN server as a rendezvous lends it", () => {
+  expect(parseTurnServer("turn:192.0.2.1")).toEqual({ host: "192.0.2.1", port: 3478 });
+  expect(parseTurnServer("turn:[2001:db8::1]:80?transport=udp")).toEqual({ host: "2001:db8::1", port: 80 });
+  for (const url of ["turn:u:p@h", "turns:h", "turn:h?transport=tcp", "stun:h", "turn:", "h"])
+    expect(() => parseTurnServer(url), url).toThrow(USAGE);
 });

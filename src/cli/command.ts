@@ -1,0 +1,19 @@
+/** What the verbs share: a command as it was given, and what comes of meeting the other side. */
+import type { Role, Session } from "../index.ts";
+import type { CommonOptions } from "./options.ts";
+
+export interface Command {
+  readonly argument: string | undefined;
+  readonly options: CommonOptions;
+  /** stdin carries payload, so tokens are read elsewhere. */
+  readonly stdinIsPayload: boolean;
+  /** The other side's command around its token or code, e.g. `dcpipe receive TOKEN`. */
+  readonly counterpart: (peer: string) => string;
+}
+
+export interface Met {
+  readonly session: Session;
+  readonly role: Role;
+  /** The short authentication string. */
+  readonly verifier: string;
+}
