@@ -348,12 +348,15 @@ export class Mailbox {
 
   #pause(milliseconds: number): Promise<void> {
     const length = milliseconds * (0.5 + Math.random() / 2);
+    const { signal } = this.#stop;
     return new Promise((resolve) => {
-      const timer = setTimeout(resolve, length);
-      this.#stop.signal.addEventListener("abort", () => {
+      const over = (): void => {
         clearTimeout(timer);
+        signal.removeEventListener("abort", over);
         resolve();
-      });
+      };
+      const timer = setTimeout(over, length);
+      signal.addEventListener("abort", over);
     });
   }
 }

@@ -132,7 +132,7 @@ export function completeWord(start: string): readonly string[] {
   return WORDS.filter((word) => word.startsWith(start.toLowerCase()));
 }
 
-/** The word that is meant, when only one is near. */
+/** The word that is meant, when only one is near: one slip away, or begun, or two slips away. */
 function nearest(word: string): string | undefined {
   const distances = WORDS.map((known) => ({ known, distance: slips(word, known) })).sort(
     (a, b) => a.distance - b.distance,

@@ -25,7 +25,7 @@ export async function startServer(
   args: readonly string[] = [],
   { address = "127.0.0.1", port = 0, ...options }: StartOptions & { address?: string; port?: number } = {},
 ): Promise<Server> {
-  const process = start(["rendezvous", "--listen", `${address}:${port}`, ...args], options);
+  const process = start(["rendezvous", "--json", "--listen", `${address}:${port}`, ...args], options);
   const given = Number((await process.event("listening"))["port"]);
   const url = `http://${address}:${given}/`;
   const metric = async (name: string): Promise<number> => {

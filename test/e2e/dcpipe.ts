@@ -13,10 +13,8 @@ import { expect, onTestFailed, onTestFinished, test, type TestContext } from "vi
 
 export const BIN = fileURLToPath(new URL("../../bin/dcpipe.js", import.meta.url));
 
-/** Verbs that make a connection: they get --no-stun and --no-lan. */
+/** Verbs that make a connection: they get --no-stun and --no-lan, and --json unless told otherwise. */
 const VERBS = new Set(["pipe", "send", "receive"]);
-/** Verbs that tell what happens: they get --json unless told otherwise. */
-const TELLING = new Set([...VERBS, "rendezvous"]);
 
 export interface DcpipeEvent {
   readonly event: string;
@@ -185,9 +183,10 @@ export class Dcpipe extends Process {
 
   constructor(args: readonly string[], options: StartOptions = {}) {
     const [verb = "", ...rest] = args;
-    const json = TELLING.has(verb) && options.json !== false && !args.includes("--help");
+    const wanted = VERBS.has(verb) && options.json !== false && !args.includes("--help");
+    const json = wanted || args.includes("--json");
     const quiet = args.includes("--lan") ? ["--no-stun"] : ["--no-stun", "--no-lan"];
-    const added = [...(VERBS.has(verb) ? quiet : []), ...(json ? ["--json"] : [])];
+    const added = [...(VERBS.has(verb) ? quiet : []), ...(wanted ? ["--json"] : [])];
     let argv = [process.execPath, BIN, ...(verb === "" ? [] : [verb]), ...added, ...rest];
     if (options.unprivileged && process.getuid?.() === 0)
       argv = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", ...argv];
