@@ -133,6 +133,10 @@ test("with -v it says how much happens, not what", async () => {
   await broken.opened;
   broken.socket.send(body("wholly private"));
   await broken.closed;
+  // The server may hear of its end a moment later than the client.
+  const connections = async (): Promise<string | undefined> =>
+    /^dcpipe_connections (\d+)$/m.exec(await (await fetch(`${running.http}metrics`)).text())?.[1];
+  await expect.poll(connections).toBe("2");
   running.process.kill("SIGTERM");
   const { stderr } = await running.process.exited;
   expect(stderr).toMatch(/2 clients/);
