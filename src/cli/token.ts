@@ -4,6 +4,7 @@ import {
   asDcpipeError,
   connect,
   DcpipeError,
+  decodeToken,
   listen,
   looksLikeToken,
   offerTokenFile,
@@ -103,6 +104,9 @@ export async function waitByToken(
   const { offer } = waiting;
   // With --stdio-signal no person carries it, and stderr is another command's.
   ui.offer(offer, options.stdioSignal ? undefined : command.counterpart(offer));
+  const { candidates } = decodeToken(offer, "offer");
+  if (options.bind === undefined && candidates.every(({ address }) => address.startsWith("127.")))
+    ui.note("this machine has no network at the moment: only its own processes can use this token");
   if (options.qr) await ui.qr(offer);
   const over = new AbortController();
   signal.addEventListener("abort", () => {

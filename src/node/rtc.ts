@@ -44,12 +44,24 @@ const live = new Set<NodePeer>();
  */
 export async function createPeer(config: PeerConfig): Promise<Peer> {
   load();
-  const bind = config.bind ?? (onlyLoopback() ? "127.0.0.1" : undefined);
+  const bind = config.bind ?? ((await isLonely()) ? "127.0.0.1" : undefined);
   const port = await freePort({ ...config, bind });
   return new NodePeer({ ...config, bind, ports: port === undefined ? undefined : [port, port] });
 }
 
+/** An interface that was just set up is seen by Node a while later, a second at most; looked at so often, in ms. */
+const SETTLE_MS = 1200;
+const LOOK_MS = 50;
+let settled = false;
+
 /** A machine without any network: the library finds no address there unless it is told to bind the loopback one. */
+async function isLonely(): Promise<boolean> {
+  for (let waited = 0; !settled && waited < SETTLE_MS && onlyLoopback(); waited += LOOK_MS)
+    await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
+  settled = true;
+  return onlyLoopback();
+}
+
 function onlyLoopback(): boolean {
   return Object.values(networkInterfaces()).every((addresses) =>
     addresses?.every(({ internal }) => internal),

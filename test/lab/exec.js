@@ -115,6 +115,16 @@ export async function createNamespaces(a, b) {
   }
 }
 
+/** Resolves when the kernel calls a device running. */
+export async function untilRunning(namespace, device) {
+  const argv = ["-n", namespace, "-j", "link", "show", device];
+  for (;;) {
+    const [link] = JSON.parse(spawnSync("ip", argv, { encoding: "utf8" }).stdout);
+    if (link.operstate === "UP") return;
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
 /** Ends every process inside a namespace, by id, and removes it. */
 export function removeNamespace(name) {
   if (!existsSync(`/run/netns/${name}`)) return;

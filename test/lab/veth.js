@@ -3,7 +3,7 @@
  *
  *   a: eth0 10.78.1.1/24 ------------ eth0 10.78.1.2/24 :b
  */
-import { PREFIX, createNamespaces, removeNamespace, run, undoOnExit } from "./exec.js";
+import { PREFIX, createNamespaces, removeNamespace, run, undoOnExit, untilRunning } from "./exec.js";
 
 const ADDRESS_A = "10.78.1.1";
 const ADDRESS_B = "10.78.1.2";
@@ -25,6 +25,8 @@ export async function createVeth({ mtu = 1500 } = {}) {
       await run("ip", "-n", name, "addr", "add", `${address}/24`, "dev", "eth0");
       await run("ip", "-n", name, "link", "set", "eth0", "mtu", String(mtu), "up");
     }
+    // The kernel takes up to a second to call them running, and until then nobody sees an address.
+    for (const name of [a, b]) await untilRunning(name, "eth0");
   } catch (error) {
     undo();
     throw error;
