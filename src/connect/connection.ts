@@ -376,6 +376,15 @@ export class Connection {
     return joining ? RECONNECT_JOIN_MS : RECONNECT_WAIT_MS;
   }
 
+  /**
+   * Whether every try uses the port of the first. A TURN server still holds that port's allocation (RFC 8656, section 7.2) and gives
+   * no second one; so where new addresses can be told, and with relays only, each try has a port of its own.
+   */
+  get #pinned(): boolean {
+    const { context, oncandidates } = this.#options;
+    return !context.relayOnly && (context.turn.length === 0 || oncandidates === undefined);
+  }
+
   /** Learns our own addresses and pins the port, so that they stay true for every later try. */
   async #gather(link: Link): Promise<void> {
     const stun = this.#stun;
@@ -394,7 +403,7 @@ export class Connection {
     const found = link.peer.candidates;
     const socket = found.find(({ type }) => type === "host") ?? found[0];
     if (!socket) return;
-    if (!this.#options.context.relayOnly) this.#port ??= socket.port;
+    if (this.#pinned) this.#port ??= socket.port;
     this.#gatheredResolve(found);
     if (this.#stunKnown || stun) this.#resolveCandidates(found);
   }
