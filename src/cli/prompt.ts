@@ -1,9 +1,9 @@
 /** Lines typed or pasted by a person, or piped in, while something else is awaited. */
-import { completeWord, DcpipeError, parsePeer } from "../index.ts";
 import { closeSync, openSync } from "node:fs";
 import { createInterface } from "node:readline";
 import type { Readable } from "node:stream";
 import { ReadStream } from "node:tty";
+import { completeWord, DcpipeError, escapeText, parsePeer } from "../index.ts";
 
 export interface Lines {
   /** A person sits there and can be asked again. */
@@ -49,7 +49,8 @@ export function askCode(stdinIsPayload: boolean): Promise<string | undefined> {
           return;
         }
       } catch (error) {
-        process.stderr.write(`${(error as Error).message}\n`);
+        // What was pasted may be somebody else's text.
+        process.stderr.write(`${escapeText((error as Error).message)}\n`);
       }
       reader.prompt();
     });
