@@ -4,104 +4,132 @@
  *   length varint | type u8 | fields                                        length counts type and fields
  *
  *   sender                                             receiver
- *   ENTRY  0x01  id, kind u8, name, size + 1 (0 when    ACCEPT 0x11  id, offset: send from there
- *                unknown), mode, mtime in ms            REFUSE 0x12  id, reason, text: not this one
- *   CHUNK  0x02  content, up to the end of the record   STORED 0x13  id: verified and on disk
- *   END    0x03  size, SHA-256                          FAILED 0x14  id, reason, text: could not be stored
- *   BROKEN 0x04  reason, text: this one ends here
- *   DONE   0x05  no more entries
+ *   FILE      0x01  name, size + 1 (0: unknown), mode,  WANT    0x11  id, length, SHA-256: send it; I have its first
+ *                   mtime                                             length bytes, if that is their digest
+ *   DIRECTORY 0x02  name, mode, mtime; then what is     COMPARE 0x12  id, length, SHA-256: is this the whole of it?
+ *                   in it                               PASS    0x13  id: not wanted
+ *   UP        0x03  the directory ends                  REFUSE  0x14  id, reason, text: not taken
+ *   LINK      0x04  name, target, mtime                 STORED  0x15  id: verified and on disk
+ *   TEXT      0x05  size                                FAILED  0x16  id, reason, text: could not be stored
+ *   MISSING   0x06  name, reason, text: unreadable      COUNT   0x17  say the totals before anything else is done
+ *   LISTED    0x07  no more entries
+ *   TOTALS    0x08  last u8, entries, bytes
+ *   START     0x09  id, offset: content follows
+ *   CHUNK     0x0a  content, up to the end of the record
+ *   END       0x0b  size, SHA-256 of all of it
+ *   BROKEN    0x0c  id, reason, text: no (more) content
+ *   EQUAL     0x0d  id, u8: the answer to COMPARE
+ *   DONE      0x0e  every entry is settled
+ *   PACKED    0x0f  size, records compressed (RFC 1951)
  *
- * CHUNK, END and BROKEN belong to the entry accepted last. Kinds other than 0 (a regular file) and offsets other than 0 are
- * room for trees and resuming.
+ * FILE, DIRECTORY, LINK and TEXT have the ids 0, 1, 2, ... in the order they are sent. Names are single components: where an
+ * entry stands follows from DIRECTORY and UP alone.
  */
 import { clipText, protocolError, Reader, Writer } from "./bytes.ts";
 import { MAX_TEXT, readReason, REASONS, type Reason } from "./frame.ts";
 
 export const DIGEST_SIZE = 32;
-/** Paths of 4,096 bytes are what Linux takes; one component has 255. */
-export const MAX_NAME = 4096;
+/** Filesystems take 255 bytes, or 255 UTF-16 units, which are at most 765 bytes. */
+export const MAX_NAME = 1024;
+/** PATH_MAX of Linux. */
+export const MAX_TARGET = 4096;
 export const MAX_CHUNK = 256 * 1024;
-/** The longest record: a chunk and its type. */
-export const MAX_RECORD = MAX_CHUNK + 1;
+/** What is compressed together: a chunk and the small records around it. */
+export const MAX_PACKED = MAX_CHUNK + 64 * 1024;
+/** The longest record: an incompressible PACKED, which nobody has to send. */
+export const MAX_RECORD = MAX_PACKED + 1024;
+/** Entries that may be neither stored nor refused yet. Bounds what both sides keep of a tree of any size. */
+export const ENTRY_WINDOW = 8192;
+/** Directories in directories; a path of Linux holds no more. */
+export const MAX_DEPTH = 1000;
+/** A text is for a person to read. */
+export const MAX_TEXT_ENTRY = 64 * 1024;
 /** Permission bits, without setuid, setgid and sticky. */
 const MAX_MODE = 0o777;
-/** Milliseconds since 1970; the year 9999. */
-const MAX_MTIME = 253_402_300_799_999;
 
-export interface Entry {
-  readonly id: number;
-  /** As the sender names it; for the receiver to check. */
-  readonly name: string;
-  /** Bytes, undefined when the sender does not know yet. */
-  readonly size: number | undefined;
-  readonly mode: number;
-  /** Milliseconds since 1970. */
-  readonly mtime: number;
-}
+export type Entry =
+  | {
+      readonly kind: "file";
+      readonly name: string;
+      readonly size: number | undefined;
+      readonly mode: number;
+      readonly mtime: number;
+    }
+  | { readonly kind: "directory"; readonly name: string; readonly mode: number; readonly mtime: number }
+  | { readonly kind: "link"; readonly name: string; readonly target: string; readonly mtime: number }
+  | { readonly kind: "text"; readonly size: number };
 
-export type FileRecord =
+export type SenderRecord =
   | { readonly type: "ENTRY"; readonly entry: Entry }
+  | { readonly type: "UP" }
+  | { readonly type: "MISSING"; readonly name: string; readonly reason: Reason; readonly text: string }
+  | { readonly type: "LISTED" }
+  | { readonly type: "TOTALS"; readonly last: boolean; readonly entries: number; readonly bytes: number }
+  | { readonly type: "START"; readonly id: number; readonly offset: number }
   | { readonly type: "CHUNK"; readonly content: Uint8Array }
   | { readonly type: "END"; readonly size: number; readonly digest: Uint8Array }
-  | { readonly type: "BROKEN"; readonly reason: Reason; readonly text: string }
+  | { readonly type: "BROKEN"; readonly id: number; readonly reason: Reason; readonly text: string }
+  | { readonly type: "EQUAL"; readonly id: number; readonly equal: boolean }
   | { readonly type: "DONE" }
-  | { readonly type: "ACCEPT"; readonly id: number; readonly offset: number }
+  | { readonly type: "PACKED"; readonly size: number; readonly packed: Uint8Array };
+
+export type ReceiverRecord =
+  | {
+      readonly type: "WANT";
+      readonly id: number;
+      readonly length: number;
+      readonly digest: Uint8Array | undefined;
+    }
+  | { readonly type: "COMPARE"; readonly id: number; readonly length: number; readonly digest: Uint8Array }
+  | { readonly type: "PASS"; readonly id: number }
   | { readonly type: "REFUSE"; readonly id: number; readonly reason: Reason; readonly text: string }
   | { readonly type: "STORED"; readonly id: number }
-  | { readonly type: "FAILED"; readonly id: number; readonly reason: Reason; readonly text: string };
+  | { readonly type: "FAILED"; readonly id: number; readonly reason: Reason; readonly text: string }
+  | { readonly type: "COUNT" };
+
+export type FileRecord = SenderRecord | ReceiverRecord;
 
 const TYPES = {
-  ENTRY: 0x01,
-  CHUNK: 0x02,
-  END: 0x03,
-  BROKEN: 0x04,
-  DONE: 0x05,
-  ACCEPT: 0x11,
-  REFUSE: 0x12,
-  STORED: 0x13,
-  FAILED: 0x14,
+  FILE: 0x01,
+  DIRECTORY: 0x02,
+  UP: 0x03,
+  LINK: 0x04,
+  TEXT: 0x05,
+  MISSING: 0x06,
+  LISTED: 0x07,
+  TOTALS: 0x08,
+  START: 0x09,
+  CHUNK: 0x0a,
+  END: 0x0b,
+  BROKEN: 0x0c,
+  EQUAL: 0x0d,
+  DONE: 0x0e,
+  PACKED: 0x0f,
+  WANT: 0x11,
+  COMPARE: 0x12,
+  PASS: 0x13,
+  REFUSE: 0x14,
+  STORED: 0x15,
+  FAILED: 0x16,
+  COUNT: 0x17,
 } as const;
 
-/** The bytes of a record, its length in front. Use `chunkPrefix` for CHUNK, which needs no copy of its content. */
-export function encodeRecord(record: FileRecord): Uint8Array {
-  const body = new Writer(128).u8(TYPES[record.type]);
-  switch (record.type) {
-    case "ENTRY": {
-      const { id, name, size, mode, mtime } = record.entry;
-      body
-        .varint(id)
-        .u8(0)
-        .text(name)
-        .varint(size === undefined ? 0 : size + 1);
-      body.varint(mode & MAX_MODE).varint(Math.min(MAX_MTIME, Math.max(0, Math.floor(mtime))));
-      break;
-    }
-    case "CHUNK":
-      body.raw(record.content);
-      break;
-    case "END":
-      body.varint(record.size).raw(record.digest);
-      break;
-    case "BROKEN":
-      body.varint(REASONS.indexOf(record.reason)).text(clipText(record.text, MAX_TEXT));
-      break;
-    case "DONE":
-      break;
-    case "ACCEPT":
-      body.varint(record.id).varint(record.offset);
-      break;
-    case "STORED":
-      body.varint(record.id);
-      break;
-    case "REFUSE":
-    case "FAILED":
-      body.varint(record.id).varint(REASONS.indexOf(record.reason)).text(clipText(record.text, MAX_TEXT));
-      break;
-  }
-  return new Writer(body.length + 4).bytes(body.view()).finish();
+/** Appends a record, its length in front. */
+export function writeRecord(writer: Writer, record: FileRecord): void {
+  const body = new Writer(128);
+  if (record.type === "ENTRY") writeEntry(body, record.entry);
+  else writeFields(body.u8(TYPES[record.type]), record);
+  writer.bytes(body.view());
 }
 
-/** What goes before the content of a CHUNK of `length` bytes. */
+/** The bytes of a record, its length in front. */
+export function encodeRecord(record: FileRecord): Uint8Array {
+  const writer = new Writer(128);
+  writeRecord(writer, record);
+  return writer.finish();
+}
+
+/** What goes before the content of a CHUNK of `length` bytes, which then needs no copy. */
 export function chunkPrefix(length: number): Uint8Array {
   return new Writer(8)
     .varint(length + 1)
@@ -109,7 +137,88 @@ export function chunkPrefix(length: number): Uint8Array {
     .finish();
 }
 
-/** A record without its length. Throws PROTOCOL. */
+function writeEntry(body: Writer, entry: Entry): void {
+  switch (entry.kind) {
+    case "file":
+      body.u8(TYPES.FILE).text(entry.name);
+      body.varint(entry.size === undefined ? 0 : entry.size + 1);
+      body.varint(entry.mode & MAX_MODE).varint(clipTime(entry.mtime));
+      break;
+    case "directory":
+      body.u8(TYPES.DIRECTORY).text(entry.name);
+      body.varint(entry.mode & MAX_MODE).varint(clipTime(entry.mtime));
+      break;
+    case "link":
+      body.u8(TYPES.LINK).text(entry.name).text(entry.target).varint(clipTime(entry.mtime));
+      break;
+    case "text":
+      body.u8(TYPES.TEXT).varint(entry.size);
+      break;
+  }
+}
+
+function writeFields(body: Writer, record: Exclude<FileRecord, { type: "ENTRY" }>): void {
+  switch (record.type) {
+    case "UP":
+    case "LISTED":
+    case "DONE":
+    case "COUNT":
+      break;
+    case "MISSING":
+      body.text(record.name);
+      writeVerdict(body, record.reason, record.text);
+      break;
+    case "TOTALS":
+      body
+        .u8(record.last ? 1 : 0)
+        .varint(record.entries)
+        .varint(record.bytes);
+      break;
+    case "START":
+      body.varint(record.id).varint(record.offset);
+      break;
+    case "CHUNK":
+      body.raw(record.content);
+      break;
+    case "END":
+      body.varint(record.size).raw(record.digest);
+      break;
+    case "EQUAL":
+      body.varint(record.id).u8(record.equal ? 1 : 0);
+      break;
+    case "PACKED":
+      body.varint(record.size).raw(record.packed);
+      break;
+    case "WANT":
+      body.varint(record.id).varint(record.length);
+      if (record.digest) body.raw(record.digest);
+      break;
+    case "COMPARE":
+      body.varint(record.id).varint(record.length).raw(record.digest);
+      break;
+    case "PASS":
+    case "STORED":
+      body.varint(record.id);
+      break;
+    case "BROKEN":
+    case "REFUSE":
+    case "FAILED":
+      body.varint(record.id);
+      writeVerdict(body, record.reason, record.text);
+      break;
+  }
+}
+
+function writeVerdict(body: Writer, reason: Reason, text: string): void {
+  body.varint(REASONS.indexOf(reason)).text(clipText(text, MAX_TEXT));
+}
+
+/** Microseconds since 1970, as they fit: no file is older than that, none newer than the year 2255. */
+function clipTime(mtime: number): number {
+  return Math.min(Number.MAX_SAFE_INTEGER, Math.max(0, Math.floor(mtime)));
+}
+
+/** A record without its length; content and digests are views on `bytes`. Throws PROTOCOL. */
 export function decodeRecord(bytes: Uint8Array): FileRecord {
   const reader = new Reader(bytes);
   const record = readRecord(reader);
@@ -120,22 +229,40 @@ export function decodeRecord(bytes: Uint8Array): FileRecord {
 function readRecord(reader: Reader): FileRecord {
   const type = reader.u8();
   switch (type) {
-    case TYPES.ENTRY: {
-      const id = reader.varint();
-      const kind = reader.u8();
-      if (kind !== 0) throw protocolError(`unknown kind of entry ${kind}`);
+    case TYPES.FILE: {
       const name = reader.text(MAX_NAME);
       const size = reader.varint();
-      const entry: Entry = {
-        id,
-        name,
-        size: size === 0 ? undefined : size - 1,
-        mode: reader.varint(MAX_MODE),
-        mtime: reader.varint(MAX_MTIME),
+      const [mode, mtime] = [reader.varint(MAX_MODE), reader.varint()];
+      return {
+        type: "ENTRY",
+        entry: { kind: "file", name, size: size === 0 ? undefined : size - 1, mode, mtime },
       };
-      return { type: "ENTRY", entry };
     }
+    case TYPES.DIRECTORY: {
+      const name = reader.text(MAX_NAME);
+      return {
+        type: "ENTRY",
+        entry: { kind: "directory", name, mode: reader.varint(MAX_MODE), mtime: reader.varint() },
+      };
+    }
+    case TYPES.UP:
+      return { type: "UP" };
+    case TYPES.LINK: {
+      const [name, target] = [reader.text(MAX_NAME), reader.text(MAX_TARGET)];
+      return { type: "ENTRY", entry: { kind: "link", name, target, mtime: reader.varint() } };
+    }
+    case TYPES.TEXT:
+      return { type: "ENTRY", entry: { kind: "text", size: reader.varint(MAX_TEXT_ENTRY) } };
+    case TYPES.MISSING:
+      return { type: "MISSING", name: reader.text(MAX_NAME), ...readVerdict(reader) };
+    case TYPES.LISTED:
+      return { type: "LISTED" };
+    case TYPES.TOTALS:
+      return { type: "TOTALS", last: readFlag(reader), entries: reader.varint(), bytes: reader.varint() };
+    case TYPES.START:
+      return { type: "START", id: reader.varint(), offset: reader.varint() };
     case TYPES.CHUNK: {
+      if (reader.remaining > MAX_CHUNK) throw protocolError("CHUNK is too long");
       const content = reader.take(reader.remaining);
       if (content.length === 0) throw protocolError("empty CHUNK");
       return { type: "CHUNK", content };
@@ -143,18 +270,48 @@ function readRecord(reader: Reader): FileRecord {
     case TYPES.END:
       return { type: "END", size: reader.varint(), digest: reader.take(DIGEST_SIZE) };
     case TYPES.BROKEN:
-      return { type: "BROKEN", reason: readReason(reader), text: reader.text(MAX_TEXT) };
+      return { type: "BROKEN", id: reader.varint(), ...readVerdict(reader) };
+    case TYPES.EQUAL:
+      return { type: "EQUAL", id: reader.varint(), equal: readFlag(reader) };
     case TYPES.DONE:
       return { type: "DONE" };
-    case TYPES.ACCEPT:
-      return { type: "ACCEPT", id: reader.varint(), offset: reader.varint() };
+    case TYPES.PACKED: {
+      const size = reader.varint(MAX_PACKED);
+      if (size === 0) throw protocolError("empty PACKED");
+      return { type: "PACKED", size, packed: reader.take(reader.remaining) };
+    }
+    case TYPES.WANT: {
+      const [id, length] = [reader.varint(), reader.varint()];
+      return { type: "WANT", id, length, digest: length === 0 ? undefined : reader.take(DIGEST_SIZE) };
+    }
+    case TYPES.COMPARE:
+      return {
+        type: "COMPARE",
+        id: reader.varint(),
+        length: reader.varint(),
+        digest: reader.take(DIGEST_SIZE),
+      };
+    case TYPES.PASS:
+      return { type: "PASS", id: reader.varint() };
     case TYPES.REFUSE:
-      return { type: "REFUSE", id: reader.varint(), reason: readReason(reader), text: reader.text(MAX_TEXT) };
+      return { type: "REFUSE", id: reader.varint(), ...readVerdict(reader) };
     case TYPES.STORED:
       return { type: "STORED", id: reader.varint() };
     case TYPES.FAILED:
-      return { type: "FAILED", id: reader.varint(), reason: readReason(reader), text: reader.text(MAX_TEXT) };
+      return { type: "FAILED", id: reader.varint(), ...readVerdict(reader) };
+    case TYPES.COUNT:
+      return { type: "COUNT" };
     default:
       throw protocolError(`unknown file record ${type}`);
   }
+}
+
+function readVerdict(reader: Reader): { reason: Reason; text: string } {
+  return { reason: readReason(reader), text: reader.text(MAX_TEXT) };
+}
+
+function readFlag(reader: Reader): boolean {
+  const flag = reader.u8();
+  if (flag > 1) throw protocolError(`${flag} where 0 or 1 is due`);
+  return flag === 1;
 }
