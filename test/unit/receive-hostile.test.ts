@@ -1,0 +1,1645 @@
+/**
+ * What a hostile sender can try against a receiver, and that nothing comes of it: nothing outside the target changes, nothing
+ * stands under its name that is not whole and right, the receiver comes to an end and its words are safe to show.
+ */
+import { deflateRawSync, inflateRaw } from "node:zlib";
+import { describe, expect, test } from "vitest";
+import type { Codec, TargetDirectory, TransferResult } from "../../src/apps/endpoints.ts";
+import { escapeText } from "../../src/apps/names.ts";
+import type { ReceiveOptions } from "../../src/apps/receive.ts";
+import { DcpipeError, type ErrorCode } from "../../src/errors.ts";
+import { createDigest } from "../../src/node/digest.ts";
+import { Writer } from "../../src/wire/bytes.ts";
+import { encodeRecord, ENTRY_WINDOW, MAX_CHUNK, MAX_DEPTH, MAX_PACKED } from "../../src/wire/file.ts";
+import { REASONS, type Reason } from "../../src/wire/frame.ts";
+import {
+  broken,
+  bytes,
+  chunk,
+  directory,
+  DONE,
+  end,
+  file,
+  HostileSender,
+  joined,
+  link,
+  LISTED,
+  raw,
+  sha256,
+  start,
+  text,
+  UP,
+  type Ending,
+} from "./hostile-sender.ts";
+import { NAMES, TARGETS, TWINS, type Verdict } from "./hostile-names.ts";
+import { MemoryDisk, type MemoryOptions } from "./memory-target.ts";
+
+// ---- where it is received ---------------------------------------------------------------------------------------------
+
+/** A target, and eyes to see what came of it. */
+interface Place {
+  readonly target: TargetDirectory;
+  readonly folding: boolean;
+  /** What is in the target, by path: "file: content", "link: where to", "directory"; without partial files. */
+  contents(): Map<string, string>;
+  /** Paths outside that are not as they were. */
+  outsideChanges(): string[];
+  /** Promises to the target that were broken. */
+  violations(): string[];
+  /** Something that is there before, or takes the place of what is there. */
+  put(path: string, what: { file: string } | { link: string } | "directory"): void;
+  /** A directory outside, to lead a link to, and a file in it. */
+  readonly outside: string;
+  remove(): void;
+}
+
+interface Kind {
+  readonly name: string;
+  /** It does as a plain path API would, links and all. */
+  readonly careless: boolean;
+  make(options?: MemoryOptions): Promise<Place>;
+}
+
+function memory(name: string, kind: MemoryOptions): Kind {
+  return {
+    name,
+    careless: kind.careless ?? false,
+    make: (options) => {
+      const disk = new MemoryDisk({ ...kind, ...options });
+      return Promise.resolve({
+        target: disk.target,
+        folding: disk.folding,
+        contents: () => disk.contents(),
+        outsideChanges: () => disk.outsideChanges(),
+        violations: () => [
+          ...disk.violations,
+          ...(disk.open.size > 0 ? [`${disk.open.size} handles were never given back`] : []),
+        ],
+        put: (path, what) => {
+          disk.put(path, what);
+        },
+        outside: "/home/user/outside",
+        remove: () => undefined,
+      });
+    },
+  };
+}
+
+const KINDS: readonly Kind[] = [
+  memory("in memory", {}),
+  memory("in memory, names fold", { folding: true }),
+  memory("in memory, links are followed", { careless: true }),
+  memory("in memory, names fold and links are followed", { folding: true, careless: true }),
+];
+
+const codec: Codec = {
+  deflate: (content) => Promise.resolve(new Uint8Array(deflateRawSync(content))),
+  inflate: (content, size) =>
+    new Promise((resolve, reject) => {
+      inflateRaw(content, { maxOutputLength: size }, (error, result) => {
+        if (error) reject(error);
+        else resolve(new Uint8Array(result));
+      });
+    }),
+};
+
+// ---- what is expected -------------------------------------------------------------------------------------------------
+
+interface Outcome {
+  /** It ends with one of these errors. */
+  readonly fails?: readonly ErrorCode[];
+  /** It goes on to the end, and tells such a problem. */
+  readonly problem?: readonly Reason[];
+  /** Either of the above, or neither. */
+  readonly any?: true;
+  /** What may be in the target then; all of it must, when it came to its end. */
+  readonly left?: Readonly<Record<string, string>>;
+  /** What may be there beyond that. */
+  readonly maybe?: Readonly<Record<string, string>>;
+}
+
+interface Attack {
+  readonly what: string;
+  readonly run: (sender: HostileSender, place: Place) => Promise<void> | void;
+  readonly expected: Outcome | ((place: Place) => Outcome);
+  readonly before?: (place: Place) => Promise<void> | void;
+  readonly options?: (place: Place) => Partial<ReceiveOptions>;
+  readonly disk?: MemoryOptions;
+  /** Looks at what else must hold. */
+  readonly after?: (ending: Ending, sender: HostileSender, place: Place) => void;
+  /** Takes long on a real disk. */
+  readonly heavy?: true;
+}
+
+const BROKEN: Outcome = { fails: ["PROTOCOL"] };
+/** Words that are safe to show are the same when escaped. */
+function expectSafe(words: string): void {
+  expect(escapeText(words)).toBe(words);
+}
+
+function check(outcome: Outcome, ending: Ending, sender: HostileSender, place: Place): void {
+  expect(sender.wrongs).toEqual([]);
+  expect(place.outsideChanges()).toEqual([]);
+  expect(place.violations()).toEqual([]);
+  const failed = "error" in ending;
+  if (failed) {
+    expect(ending.error).toBeInstanceOf(DcpipeError);
+    expectSafe((ending.error as DcpipeError).message);
+  } else {
+    for (const { reason, text: words } of ending.result.problems.list) {
+      expect(REASONS).toContain(reason);
+      expectSafe(words);
+    }
+    // The figures are true.
+    const { refused, failed: failures, list } = ending.result.problems;
+    expect(list.length).toBeLessThanOrEqual(refused + failures);
+    expect(ending.result.moved).toBeLessThanOrEqual(Number.MAX_SAFE_INTEGER);
+  }
+  for (const answer of sender.heard) if ("text" in answer) expectSafe(answer.text);
+  if (outcome.fails) expect(told(ending), "how it ended").toEqual(oneOf(outcome.fails, told(ending)));
+  if (outcome.problem) {
+    expect(failed ? told(ending) : "it came to its end").toBe("it came to its end");
+    const reasons = problems(ending);
+    expect(
+      reasons.some((reason) => outcome.problem?.includes(reason)),
+      `problems: ${reasons.join(", ")}`,
+    ).toBe(true);
+  }
+  if (!outcome.fails && !outcome.problem && !outcome.any) {
+    expect(told(ending)).toBe("the end");
+    expect(problems(ending)).toEqual([]);
+  }
+  const there = place.contents();
+  const may = { ...outcome.left, ...outcome.maybe };
+  for (const [path, what] of there) expect(`${path} ${what}`).toBe(`${path} ${may[path] ?? "(not there)"}`);
+  if (!failed) for (const path of Object.keys(outcome.left ?? {})) expect([...there.keys()]).toContain(path);
+}
+
+function told(ending: Ending): string {
+  if (!("error" in ending)) return "the end";
+  const { error } = ending;
+  return error instanceof DcpipeError ? error.code : String(error);
+}
+
+function oneOf(codes: readonly string[], code: string): string {
+  return codes.includes(code) ? code : codes.join(" or ");
+}
+
+function problems(ending: Ending): Reason[] {
+  return "result" in ending ? ending.result.problems.list.map(({ reason }) => reason) : [];
+}
+
+function result(ending: Ending): TransferResult {
+  if ("result" in ending) return ending.result;
+  throw ending.error;
+}
+
+async function run(kind: Kind, attack: Attack): Promise<void> {
+  const place = await kind.make(attack.disk);
+  try {
+    await attack.before?.(place);
+    const sender = new HostileSender({
+      target: place.target,
+      conflict: "refuse",
+      createDigest,
+      codec,
+      ...attack.options?.(place),
+    });
+    let ending: Ending;
+    try {
+      await attack.run(sender, place);
+    } finally {
+      ending = await sender.end();
+    }
+    const outcome = typeof attack.expected === "function" ? attack.expected(place) : attack.expected;
+    check(outcome, ending, sender, place);
+    attack.after?.(ending, sender, place);
+  } finally {
+    place.remove();
+  }
+}
+
+/** A partial file that an earlier try left. */
+async function part(place: Place, name: string, content: string): Promise<void> {
+  const sink = await place.target.create(name, 0);
+  await sink.write(bytes(content));
+  await sink.abandon();
+}
+
+// ---- the attacks ------------------------------------------------------------------------------------------------------
+
+const attack = (
+  what: string,
+  expected: Attack["expected"],
+  steps: Attack["run"],
+  more: Partial<Attack> = {},
+): Attack => ({ what, expected, run: steps, ...more });
+
+/** An entry's record with a name, or target, that need not be text. */
+function rawEntry(type: number, name: string | Uint8Array, target?: string | Uint8Array): Uint8Array {
+  return raw(type, (writer) => {
+    writer.bytes(bytes(name));
+    if (type === 1) writer.varint(5);
+    if (type === 4) writer.bytes(bytes(target ?? "x"));
+    else writer.varint(0o644);
+    writer.varint(0);
+  });
+}
+
+const PATHS: readonly Attack[] = [
+  attack(
+    "a link out, and a file through it",
+    { problem: ["REFUSED"] },
+    async (sender) => {
+      sender.say(link("d", ".."), directory("d"));
+      sender.offer(file("x", 4), "evil");
+      sender.say(UP);
+      await sender.finish();
+    },
+    { expected: { problem: ["REFUSED"], maybe: { d: "directory", "d/x": "file: evil" } } },
+  ),
+  attack(
+    "a link down, and a directory of its name with a file",
+    { problem: ["REFUSED", "EXISTS"], left: { e: "directory", d: "link: e" } },
+    async (sender) => {
+      sender.say(directory("e"), UP, link("d", "e"), directory("d"));
+      sender.offer(file("x", 4), "evil");
+      sender.say(UP);
+      await sender.finish();
+    },
+  ),
+  attack(
+    "a link down, and a file of its name",
+    { problem: ["REFUSED", "EXISTS"], left: { d: "link: e" }, maybe: { "d (1)": "file: evil" } },
+    async (sender) => {
+      sender.say(link("d", "e"));
+      sender.offer(file("d", 4), "evil");
+      await sender.finish();
+    },
+  ),
+  attack(
+    "a link down and a file of its name, and all may be overwritten",
+    { any: true, maybe: { d: "file: evil" }, left: {} },
+    async (sender) => {
+      sender.say(link("d", "e"));
+      await sender.settled();
+      sender.offer(file("d", 4), "evil");
+      await sender.finish();
+    },
+    {
+      options: () => ({ conflict: "overwrite" }),
+      expected: { any: true, maybe: { d: "file: evil" } },
+      after: (_, __, place) => {
+        // Whichever of the two is there, nothing was written through it.
+        expect([...place.contents().keys()]).toEqual(["d"]);
+      },
+    },
+  ),
+  attack(
+    "a link up where .. is allowed, and a file through it",
+    {
+      problem: ["REFUSED", "EXISTS"],
+      left: { a: "directory", "a/up": "link: .." },
+      maybe: { "a/up (1)": "directory", "a/up (1)/x": "file: evil" },
+    },
+    async (sender) => {
+      sender.say(directory("a"), link("up", ".."), directory("up"));
+      sender.offer(file("x", 4), "evil");
+      sender.say(UP, UP);
+      await sender.finish();
+    },
+  ),
+  attack(
+    "a link out that was there, and a file through it",
+    (place) => ({ problem: ["REFUSED", "EXISTS"], left: { d: `link: ${place.outside}` } }),
+    async (sender) => {
+      sender.say(directory("d"));
+      sender.offer(file("secret", 4), "evil");
+      sender.say(UP);
+      await sender.finish();
+    },
+    {
+      before: (place) => {
+        place.put("d", { link: place.outside });
+      },
+    },
+  ),
+  attack(
+    "a link out that was there, a file through it, and all may be overwritten",
+    (place) => ({
+      any: true,
+      maybe: { d: `link: ${place.outside}` },
+    }),
+    async (sender) => {
+      sender.say(directory("d"));
+      sender.offer(file("secret", 4), "evil");
+      sender.say(UP);
+      await sender.finish();
+    },
+    {
+      before: (place) => {
+        place.put("d", { link: place.outside });
+      },
+      options: () => ({ conflict: "overwrite" }),
+      expected: (place) =>
+        place.contents().get("d") === "directory"
+          ? { any: true, left: { d: "directory", "d/secret": "file: evil" } }
+          : { any: true, left: { d: `link: ${place.outside}` } },
+    },
+  ),
+  attack(
+    "a file over a link out that was there",
+    (place) => ({ problem: ["REFUSED", "EXISTS"], left: { f: `link: ${place.outside}/secret` } }),
+    async (sender) => {
+      sender.offer(file("f", 6), "evil!!");
+      await sender.finish();
+    },
+    {
+      before: (place) => {
+        place.put("f", { link: `${place.outside}/secret` });
+      },
+      after: (_, sender) => {
+        // Its size and content are nobody's business.
+        expect(sender.heard.map(({ type }) => type)).not.toContain("COMPARE");
+      },
+    },
+  ),
+  attack(
+    "a file over a link out that was there, and all may be overwritten",
+    { left: { f: "file: evil!!" } },
+    async (sender) => {
+      sender.offer(file("f", 6), "evil!!");
+      await sender.finish();
+    },
+    {
+      before: (place) => {
+        place.put("f", { link: `${place.outside}/secret` });
+      },
+      options: () => ({ conflict: "overwrite" }),
+      after: (_, sender) => {
+        expect(sender.heard.map(({ type }) => type)).not.toContain("COMPARE");
+      },
+    },
+  ),
+  attack(
+    "a link over a file that was there",
+    { problem: ["REFUSED", "EXISTS"], left: { f: "file: mine" } },
+    async (sender) => {
+      sender.say(link("f", "x"));
+      await sender.finish();
+    },
+    {
+      before: (place) => {
+        place.put("f", { file: "mine" });
+      },
+    },
+  ),
+  attack(
+    "a file over a directory that was there, and all may be overwritten",
+    { any: true, left: { d: "directory", "d/f": "file: mine" } },
+    async (sender) => {
+      sender.offer(file("d", 4), "evil");
+      await sender.finish();
+    },
+    {
+      before: (place) => {
+        place.put("d", "directory");
+        place.put("d/f", { file: "mine" });
+      },
+      options: () => ({ conflict: "overwrite" }),
+    },
+  ),
+  attack(
+    "a directory that becomes a link out while a file comes into it",
+    (place) => ({
+      any: true,
+      maybe: {
+        d: place.contents().get("d") === "directory" ? "directory" : `link: ${place.outside}`,
+      },
+    }),
+    async (sender, place) => {
+      sender.onanswer = () => false;
+      sender.say(directory("d"));
+      const id = sender.offer(file("secret", 4), "evil");
+      sender.say(UP);
+      await sender.answer("WANT", id);
+      place.put("d", { link: place.outside });
+      sender.content(id, "evil");
+      await sender.finish();
+    },
+  ),
+  attack(
+    "a directory twice",
+    {
+      problem: ["REFUSED", "EXISTS"],
+      left: { d: "directory", "d/x": "file: good" },
+    },
+    async (sender) => {
+      sender.say(directory("d"));
+      sender.offer(file("x", 4), "good");
+      sender.say(UP, directory("d"));
+      sender.offer(file("x", 4), "evil");
+      sender.say(UP);
+      await sender.finish();
+    },
+  ),
+  attack(
+    "a directory twice, one after the other, and all may be overwritten",
+    { any: true, left: { d: "directory" }, maybe: { "d/x": "file: good" } },
+    async (sender) => {
+      sender.say(directory("d"));
+      sender.offer(file("x", 4), "good");
+      sender.say(UP);
+      await sender.settled();
+      sender.say(directory("d"), link("x", "y"), UP);
+      await sender.finish();
+    },
+    {
+      options: () => ({ conflict: "overwrite" }),
+      expected: (place) => ({
+        any: true,
+        left: { d: "directory", "d/x": place.contents().get("d/x") === "link: y" ? "link: y" : "file: good" },
+      }),
+    },
+  ),
+  attack("a file twice", { problem: ["REFUSED", "EXISTS"], left: { x: "file: good" } }, async (sender) => {
+    sender.offer(file("x", 4), "good");
+    sender.offer(file("x", 4), "evil");
+    await sender.finish();
+  }),
+  attack(
+    "a file twice, the second when the first is stored",
+    { problem: ["REFUSED", "EXISTS"], left: { x: "file: good" } },
+    async (sender) => {
+      sender.offer(file("x", 4), "good");
+      await sender.settled();
+      sender.offer(file("x", 4), "evil");
+      await sender.finish();
+    },
+  ),
+  attack(
+    "a file a thousand times",
+    { problem: ["REFUSED", "EXISTS"], left: { x: "file: good" } },
+    async (sender) => {
+      for (let i = 0; i < 1000; i++) sender.offer(file("x", 4), i === 0 ? "good" : "evil");
+      await sender.finish();
+    },
+  ),
+  attack(
+    "a file where a directory is",
+    { problem: ["REFUSED", "EXISTS"], left: { d: "directory" } },
+    async (sender) => {
+      sender.say(directory("d"), UP);
+      sender.offer(file("d", 4), "evil");
+      await sender.finish();
+    },
+  ),
+  attack(
+    "a directory where a file is",
+    { problem: ["REFUSED", "EXISTS"], left: { d: "file: good" } },
+    async (sender) => {
+      sender.offer(file("d", 4), "good");
+      await sender.settled();
+      sender.say(directory("d"));
+      sender.offer(file("x", 4), "evil");
+      sender.say(UP);
+      await sender.finish();
+    },
+  ),
+  attack(
+    "a directory where a file comes to be",
+    (place) =>
+      place.contents().get("d") === "directory"
+        ? { problem: ["REFUSED", "EXISTS", "IO"], left: { d: "directory" }, maybe: { "d/x": "file: evil" } }
+        : { problem: ["REFUSED", "EXISTS", "IO"], left: { d: "file: good" } },
+    async (sender) => {
+      sender.onanswer = ({ type }) => type !== "WANT";
+      const first = sender.offer(file("d", 4), "good");
+      await sender.answer("WANT", first);
+      sender.say(directory("d"));
+      sender.offer(file("x", 4), "evil");
+      sender.say(UP);
+      sender.onanswer = undefined;
+      sender.content(first, "good");
+      for (const record of sender.heard)
+        if (record.type === "WANT" && record.id !== first) sender.content(record.id, "evil");
+      await sender.finish();
+    },
+  ),
+  attack(
+    "a link where a file comes to be",
+    (place) => ({
+      problem: ["REFUSED", "EXISTS", "IO"],
+      left: { f: place.contents().get("f") === "link: y" ? "link: y" : "file: good" },
+    }),
+    async (sender) => {
+      sender.onanswer = ({ type }) => type !== "WANT";
+      const first = sender.offer(file("f", 4), "good");
+      await sender.answer("WANT", first);
+      sender.say(link("f", "y"));
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      sender.content(first, "good");
+      await sender.finish();
+    },
+  ),
+  ...TWINS.map(([what, first, second]) =>
+    attack(
+      `twins: ${what}`,
+      (place) =>
+        place.folding
+          ? { problem: ["REFUSED", "EXISTS"], left: { [first]: "file: good" } }
+          : { left: { [first]: "file: good", [second]: "file: evil" } },
+      async (sender) => {
+        sender.offer(file(first, 4), "good");
+        sender.offer(file(second, 4), "evil");
+        await sender.finish();
+      },
+    ),
+  ),
+  ...TWINS.map(([what, first, second]) =>
+    attack(
+      `twins, a link and a directory: ${what}`,
+      (place) =>
+        place.folding
+          ? { problem: ["REFUSED", "EXISTS"], left: { a: "directory", [first]: "link: a" } }
+          : {
+              left: {
+                a: "directory",
+                [first]: "link: a",
+                [second]: "directory",
+                [`${second}/post-checkout`]: "file: evil",
+              },
+            },
+      async (sender) => {
+        sender.say(directory("a"), UP, link(first, "a"), directory(second));
+        sender.offer(file("post-checkout", 4), "evil");
+        sender.say(UP);
+        await sender.finish();
+      },
+    ),
+  ),
+  attack("UP at the top", BROKEN, (sender) => {
+    sender.say(UP);
+  }),
+  attack("one UP too many", { ...BROKEN, maybe: { d: "directory" } }, (sender) => {
+    sender.say(directory("d"), UP, UP);
+  }),
+  attack("an end of the list in a directory", { ...BROKEN, maybe: { d: "directory" } }, (sender) => {
+    sender.say(directory("d"), LISTED);
+  }),
+  attack(
+    `${MAX_DEPTH} directories in each other, which is as deep as it goes`,
+    { any: true },
+    async (sender) => {
+      for (let i = 0; i < MAX_DEPTH; i++) sender.say(directory("d"));
+      for (let i = 0; i < MAX_DEPTH; i++) sender.say(UP);
+      await sender.finish();
+    },
+    {
+      expected: (place) => ({ left: Object.fromEntries(place.contents()) }),
+      after: (ending, _, place) => {
+        expect(result(ending).directories).toBe(MAX_DEPTH);
+        expect(place.contents().size).toBe(MAX_DEPTH);
+      },
+    },
+  ),
+  attack(
+    `${MAX_DEPTH + 1} directories in each other`,
+    (place) => ({ ...BROKEN, maybe: Object.fromEntries(place.contents()) }),
+    (sender) => {
+      for (let i = 0; i <= MAX_DEPTH; i++) sender.say(directory("d"));
+    },
+    {
+      after: (_, __, place) => {
+        expect(place.contents().size).toBeLessThanOrEqual(MAX_DEPTH);
+      },
+    },
+  ),
+];
+
+const STATES: readonly Attack[] = [
+  attack(
+    `${ENTRY_WINDOW} files that are not settled, which is as many as may be`,
+    { left: {} },
+    async (sender) => {
+      sender.onanswer = ({ type }) => type !== "WANT";
+      for (let i = 0; i < ENTRY_WINDOW; i++) sender.say(file(`f${i}`, 1));
+      await sender.answer("WANT");
+      for (let i = 0; i < ENTRY_WINDOW; i++) sender.say(broken(i));
+      sender.say(LISTED, DONE);
+      sender.stream.end().catch(() => undefined);
+    },
+    {
+      expected: { any: true },
+      after: (ending) => {
+        const { files, problems: found } = result(ending);
+        expect(files).toBe(0);
+        expect(found.failed + found.refused).toBe(ENTRY_WINDOW);
+        expect(found.list.length).toBeLessThanOrEqual(1000);
+      },
+      heavy: true,
+    },
+  ),
+  attack(
+    `${ENTRY_WINDOW + 1} files that are not settled`,
+    BROKEN,
+    (sender) => {
+      sender.onanswer = () => false;
+      for (let i = 0; i <= ENTRY_WINDOW; i++) sender.say(file(`f${i}`, 1));
+    },
+    { heavy: true },
+  ),
+  attack(
+    `${ENTRY_WINDOW + 1} files before the user has said yes or no`,
+    BROKEN,
+    (sender) => {
+      sender.onanswer = () => false;
+      for (let i = 0; i <= ENTRY_WINDOW; i++) sender.say(file(`f${i}`, 1));
+    },
+    { options: () => ({ approve: () => new Promise<boolean>(() => undefined) }), heavy: true },
+  ),
+  attack("content without START", BROKEN, (sender) => {
+    sender.say(chunk("evil"));
+  }),
+  attack("content for an entry, without START", BROKEN, async (sender) => {
+    sender.onanswer = () => false;
+    sender.say(file("x", 4));
+    await sender.answer("WANT");
+    sender.say(chunk("evil"), end("evil"));
+  }),
+  attack("an END without START", BROKEN, (sender) => {
+    sender.say(file("x", 0), end(""));
+  }),
+  attack("START before anything is listed", BROKEN, (sender) => {
+    sender.say(start(0));
+  }),
+  attack("START for an id that was not said", BROKEN, async (sender) => {
+    sender.onanswer = () => false;
+    sender.say(file("x", 4));
+    await sender.answer("WANT");
+    sender.say(start(1));
+  }),
+  attack("START for the largest id there is", BROKEN, (sender) => {
+    sender.say(file("x", 4), start(Number.MAX_SAFE_INTEGER));
+  }),
+  attack("START twice", BROKEN, async (sender) => {
+    sender.onanswer = () => false;
+    sender.say(file("x", 4));
+    await sender.answer("WANT");
+    sender.say(start(0), start(0));
+  }),
+  attack("START for another file in the middle of one", BROKEN, async (sender) => {
+    sender.onanswer = () => false;
+    sender.say(file("x", 4), file("y", 4));
+    await sender.answer("WANT", 1);
+    sender.say(start(0), chunk("ev"), start(1));
+  }),
+  attack("a file again that is stored", { ...BROKEN, maybe: { x: "file: good" } }, async (sender) => {
+    sender.offer(file("x", 4), "good");
+    await sender.settled();
+    sender.content(0, "evil");
+  }),
+  attack("content of a file that was refused", BROKEN, async (sender) => {
+    sender.say(file("../x", 4));
+    await sender.answer("REFUSE");
+    sender.content(0, "evil");
+  }),
+  attack(
+    "content of a file that is not wanted",
+    BROKEN,
+    async (sender) => {
+      sender.say(file("x", 4));
+      await sender.answer("PASS");
+      sender.content(0, "evil");
+    },
+    { options: () => ({ wanted: () => false }) },
+  ),
+  attack("content of a directory", { ...BROKEN, maybe: { d: "directory" } }, (sender) => {
+    sender.say(directory("d"), start(0));
+  }),
+  attack("content of a link", { ...BROKEN, maybe: { l: "link: x" } }, (sender) => {
+    sender.say(link("l", "x"), start(0));
+  }),
+  attack("START with an offset that was not offered", BROKEN, async (sender) => {
+    sender.onanswer = () => false;
+    sender.say(file("x", 4));
+    await sender.answer("WANT");
+    sender.say(start(0, 2));
+  }),
+  attack(
+    "START with a smaller offset than was offered",
+    BROKEN,
+    async (sender) => {
+      sender.onanswer = () => false;
+      sender.say(file("x", 8));
+      expect(await sender.answer("WANT")).toMatchObject({ length: 4 });
+      sender.say(start(0, 2));
+    },
+    { before: (place) => part(place, "x", "good") },
+  ),
+  attack(
+    "START with a larger offset than was offered",
+    BROKEN,
+    async (sender) => {
+      sender.onanswer = () => false;
+      sender.say(file("x", 8));
+      expect(await sender.answer("WANT")).toMatchObject({ length: 4 });
+      sender.say(start(0, 5));
+    },
+    { before: (place) => part(place, "x", "good") },
+  ),
+  attack(
+    "more of what an earlier try left, which is of another file",
+    { problem: ["CHECKSUM"] },
+    async (sender) => {
+      sender.onanswer = () => false;
+      sender.say(file("x", 8));
+      expect(await sender.answer("WANT")).toMatchObject({ length: 4, digest: sha256("evil") });
+      sender.content(0, "good stuff".slice(0, 8), 4);
+      await sender.finish();
+    },
+    { before: (place) => part(place, "x", "evil") },
+  ),
+  attack(
+    "a smaller file than an earlier try left",
+    { left: { x: "file: good" } },
+    async (sender) => {
+      sender.offer(file("x", 4), "good");
+      await sender.finish();
+    },
+    { before: (place) => part(place, "x", "something that is much longer") },
+  ),
+  attack("more content than was said", { ...BROKEN }, async (sender) => {
+    sender.onanswer = () => false;
+    sender.say(file("x", 4));
+    await sender.answer("WANT");
+    sender.say(start(0), chunk("evil!"), end("evil!"));
+  }),
+  attack("content of a file that is empty", BROKEN, async (sender) => {
+    sender.onanswer = () => false;
+    sender.say(file("x", 0));
+    await sender.answer("WANT");
+    sender.say(start(0), chunk("e"), end("e"));
+  }),
+  attack(
+    "more content than was said, behind what an earlier try left",
+    BROKEN,
+    async (sender) => {
+      sender.onanswer = () => false;
+      sender.say(file("x", 5));
+      await sender.answer("WANT");
+      sender.say(start(0, 4), chunk("12"), end("good12"));
+    },
+    { before: (place) => part(place, "x", "good") },
+  ),
+  attack("less content than was said", { problem: ["CHECKSUM", "INCOMPLETE"] }, async (sender) => {
+    sender.onanswer = () => false;
+    sender.say(file("x", 5));
+    await sender.answer("WANT");
+    sender.content(0, "evil");
+    await sender.finish();
+  }),
+  attack(
+    "an END of a size that is not that of the content",
+    { problem: ["CHECKSUM", "INCOMPLETE"] },
+    async (sender) => {
+      sender.onanswer = () => false;
+      sender.say(file("x", undefined));
+      await sender.answer("WANT");
+      sender.say(start(0), chunk("evil"), { type: "END", size: 5, digest: sha256("evil") });
+      await sender.finish();
+    },
+  ),
+  attack("an END with another digest", { problem: ["CHECKSUM"] }, async (sender) => {
+    sender.onanswer = () => false;
+    sender.say(file("x", 4));
+    await sender.answer("WANT");
+    sender.say(start(0), chunk("evil"), { type: "END", size: 4, digest: sha256("good") });
+    await sender.finish();
+  }),
+  attack("an END with a digest of zeros", { problem: ["CHECKSUM"] }, async (sender) => {
+    sender.onanswer = () => false;
+    sender.say(file("x", 0));
+    await sender.answer("WANT");
+    sender.say(start(0), { type: "END", size: 0, digest: new Uint8Array(32) });
+    await sender.finish();
+  }),
+  attack("an END twice", { ...BROKEN, maybe: { x: "file: good" } }, async (sender) => {
+    sender.onanswer = () => false;
+    sender.say(file("x", 4));
+    await sender.answer("WANT");
+    sender.content(0, "good");
+    sender.say(end("good"));
+  }),
+  attack(
+    "the largest size there is, and little content",
+    { problem: ["CHECKSUM", "INCOMPLETE", "NO_SPACE"] },
+    async (sender) => {
+      sender.say(file("x", Number.MAX_SAFE_INTEGER - 1));
+      sender.contents.set(0, "evil");
+      await sender.finish();
+    },
+  ),
+  attack(
+    "a thousand files of the largest size",
+    { problem: ["CHECKSUM", "INCOMPLETE", "NO_SPACE", "IO"] },
+    async (sender) => {
+      for (let i = 0; i < 1000; i++) sender.say(file(`f${i}`, Number.MAX_SAFE_INTEGER - 1));
+      await sender.finish();
+    },
+  ),
+  attack(
+    "more than the disk holds",
+    { any: true, maybe: { y: "file: good" } },
+    async (sender) => {
+      sender.offer(file("x", 1_000_000), new Uint8Array(1_000_000));
+      sender.offer(file("y", 4), "good");
+      await sender.finish();
+    },
+    {
+      disk: { capacity: 100_000 },
+      after: (ending) => {
+        if ("error" in ending) expect(told(ending)).toBe("NO_SPACE");
+        else expect(problems(ending)).toContain("NO_SPACE");
+      },
+    },
+  ),
+  attack("an answer from the sender: STORED", { ...BROKEN }, (sender) => {
+    sender.say(file("x", 4), { type: "STORED", id: 0 });
+  }),
+  attack("an answer from the sender: WANT", BROKEN, (sender) => {
+    sender.say(file("x", 4), { type: "WANT", id: 0, length: 0, digest: undefined });
+  }),
+  attack("an answer from the sender: COUNT", BROKEN, (sender) => {
+    sender.say({ type: "COUNT" });
+  }),
+  attack("an EQUAL that nobody asked for", BROKEN, (sender) => {
+    sender.onanswer = () => false;
+    sender.say(file("x", 4), { type: "EQUAL", id: 0, equal: true });
+  }),
+  attack("an EQUAL for an id that was not said", BROKEN, (sender) => {
+    sender.say({ type: "EQUAL", id: 7, equal: true });
+  }),
+  attack(
+    "an EQUAL twice",
+    { ...BROKEN, left: { x: "file: mine" } },
+    async (sender) => {
+      sender.onanswer = () => false;
+      sender.say(file("x", 4));
+      await sender.answer("COMPARE");
+      sender.say({ type: "EQUAL", id: 0, equal: true }, { type: "EQUAL", id: 0, equal: true });
+    },
+    {
+      before: (place) => {
+        place.put("x", { file: "mine" });
+      },
+    },
+  ),
+  attack(
+    "an EQUAL for another file",
+    { ...BROKEN, left: { x: "file: mine" } },
+    async (sender) => {
+      sender.onanswer = () => false;
+      sender.say(file("x", 4), file("y", 4));
+      await sender.answer("COMPARE", 0);
+      sender.say({ type: "EQUAL", id: 1, equal: true });
+    },
+    {
+      before: (place) => {
+        place.put("x", { file: "mine" });
+      },
+    },
+  ),
+  attack(
+    "content in place of EQUAL",
+    { ...BROKEN, left: { x: "file: mine" } },
+    async (sender) => {
+      sender.onanswer = () => false;
+      sender.say(file("x", 4));
+      await sender.answer("COMPARE");
+      sender.content(0, "evil");
+    },
+    {
+      before: (place) => {
+        place.put("x", { file: "mine" });
+      },
+    },
+  ),
+  attack(
+    "an EQUAL that is a lie, of other content",
+    { any: true, left: { x: "file: mine" } },
+    async (sender) => {
+      sender.onanswer = (answer) => {
+        if (answer.type !== "COMPARE") return true;
+        sender.say({ type: "EQUAL", id: 0, equal: true });
+        return false;
+      };
+      sender.offer(file("x", 4), "evil");
+      await sender.finish();
+    },
+    {
+      before: (place) => {
+        place.put("x", { file: "mine" });
+      },
+    },
+  ),
+  attack(
+    "an EQUAL that is a lie, of the same content",
+    { problem: ["EXISTS", "REFUSED"], left: { x: "file: mine" } },
+    async (sender) => {
+      sender.onanswer = (answer) => {
+        if (answer.type !== "COMPARE") return true;
+        sender.say({ type: "EQUAL", id: 0, equal: false });
+        return false;
+      };
+      sender.offer(file("x", 4), "mine");
+      await sender.finish();
+    },
+    {
+      before: (place) => {
+        place.put("x", { file: "mine" });
+      },
+    },
+  ),
+  attack("DONE with an entry that is not settled", BROKEN, async (sender) => {
+    sender.onanswer = () => false;
+    sender.say(file("x", 4), LISTED);
+    await sender.answer("WANT");
+    sender.say(DONE);
+    sender.stream.end().catch(() => undefined);
+  }),
+  attack("DONE in the middle of a file", BROKEN, async (sender) => {
+    sender.onanswer = () => false;
+    sender.say(file("x", 4), LISTED);
+    await sender.answer("WANT");
+    sender.say(start(0), chunk("ev"), DONE);
+    sender.stream.end().catch(() => undefined);
+  }),
+  attack("DONE without an end of the list", BROKEN, (sender) => {
+    sender.say(DONE);
+    sender.stream.end().catch(() => undefined);
+  }),
+  attack("the end of the list twice", BROKEN, (sender) => {
+    sender.say(LISTED, LISTED);
+  }),
+  attack("a file behind the end of the list", BROKEN, (sender) => {
+    sender.say(LISTED, file("x", 4));
+  }),
+  attack("a directory behind the end of the list", BROKEN, (sender) => {
+    sender.say(LISTED, directory("x"));
+  }),
+  attack("an UP behind the end of the list", BROKEN, (sender) => {
+    sender.say(LISTED, UP);
+  }),
+  attack("something missing behind the end of the list", BROKEN, (sender) => {
+    sender.say(LISTED, { type: "MISSING", name: "x", reason: "IO", text: "" });
+  }),
+  attack("a file behind DONE", BROKEN, (sender) => {
+    sender.say(LISTED, DONE, file("x", 4));
+  }),
+  attack("DONE twice", BROKEN, (sender) => {
+    sender.say(LISTED, DONE, DONE);
+  }),
+  attack("half a record behind DONE", BROKEN, (sender) => {
+    sender.say(LISTED, DONE, Uint8Array.of(5, 1));
+    sender.stream.end().catch(() => undefined);
+  }),
+  attack("nothing at all, in good order", {}, async (sender) => {
+    await sender.finish();
+  }),
+  attack("nothing at all, not even DONE", { fails: ["PROTOCOL", "INCOMPLETE"] }, (sender) => {
+    sender.stream.end().catch(() => undefined);
+  }),
+  attack("an end in the middle of a record", { fails: ["PROTOCOL", "INCOMPLETE"] }, (sender) => {
+    sender.say(encodeRecord(file("x", 4)).subarray(0, 5));
+    sender.stream.end().catch(() => undefined);
+  }),
+  attack("an end in the middle of a file", { fails: ["PROTOCOL", "INCOMPLETE"] }, async (sender) => {
+    sender.onanswer = () => false;
+    sender.say(file("x", 8));
+    await sender.answer("WANT");
+    sender.say(start(0), chunk("evil"));
+    sender.stream.end().catch(() => undefined);
+  }),
+  attack("an end in the middle of a CHUNK", { fails: ["PROTOCOL", "INCOMPLETE"] }, async (sender) => {
+    sender.onanswer = () => false;
+    sender.say(file("x", 8));
+    await sender.answer("WANT");
+    sender.say(start(0), encodeRecord(chunk("evil")).subarray(0, 4));
+    sender.stream.end().catch(() => undefined);
+  }),
+  attack(
+    "an end without DONE",
+    { fails: ["PROTOCOL", "INCOMPLETE"], maybe: { x: "file: good" } },
+    async (sender) => {
+      sender.offer(file("x", 4), "good");
+      await sender.settled();
+      sender.say(LISTED);
+      sender.stream.end().catch(() => undefined);
+    },
+  ),
+  attack("a network that goes in the middle of a file", { fails: ["PEER_GONE"] }, async (sender) => {
+    sender.onanswer = () => false;
+    sender.say(file("x", 8));
+    await sender.answer("WANT");
+    sender.say(start(0), chunk("evil"));
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    sender.vanish();
+  }),
+  attack("a reset with escapes", { fails: ["ABORTED", "INCOMPLETE", "IO", "REFUSED"] }, async (sender) => {
+    sender.onanswer = () => false;
+    sender.say(file("x", 8));
+    await sender.answer("WANT");
+    sender.stream.reset("REFUSED", "\u001b]0;evil\u0007\u202e\u009b31m");
+  }),
+];
+
+/** A PACKED of these bytes, which says that it is of this size. */
+function packed(content: Uint8Array, size = content.length): Uint8Array {
+  return encodeRecord({ type: "PACKED", size, packed: new Uint8Array(deflateRawSync(content)) });
+}
+
+const PACKED: readonly Attack[] = [
+  attack("records in PACKED, as they should be", { left: { x: "file: good" } }, async (sender) => {
+    sender.onanswer = (answer) => {
+      if (answer.type === "WANT") sender.say(packed(joined(start(0), chunk("good"), end("good"))));
+      return false;
+    };
+    sender.offer(packed(joined(file("x", 4))));
+    await sender.finish();
+  }),
+  attack("PACKED that holds more than it says", BROKEN, (sender) => {
+    sender.say(packed(joined(LISTED, DONE), 2));
+  }),
+  attack("PACKED that holds less than it says", BROKEN, (sender) => {
+    sender.say(packed(joined(LISTED, DONE), 5));
+  }),
+  attack("PACKED of one size that inflates to a gigabyte", BROKEN, (sender) => {
+    sender.say(encodeRecord({ type: "PACKED", size: 1, packed: bomb() }));
+  }),
+  attack(
+    "PACKED of the largest size that inflates to a gigabyte",
+    BROKEN,
+    (sender) => {
+      sender.say(encodeRecord({ type: "PACKED", size: MAX_PACKED, packed: bomb() }));
+    },
+    {
+      after: () => {
+        expect(process.memoryUsage().rss).toBeLessThan(1024 ** 3);
+      },
+    },
+  ),
+  attack("PACKED of more than it may be", BROKEN, (sender) => {
+    sender.say(
+      raw(0x0f, (writer) =>
+        writer.varint(MAX_PACKED + 1).raw(deflateRawSync(new Uint8Array(MAX_PACKED + 1))),
+      ),
+    );
+  }),
+  attack("PACKED in PACKED", BROKEN, (sender) => {
+    sender.say(packed(packed(joined(LISTED, DONE))));
+  }),
+  attack("PACKED with half a record at its end", BROKEN, (sender) => {
+    sender.say(packed(joined(file("x", 4)).subarray(0, 6)));
+  }),
+  attack("PACKED with half a record, whose other half follows", { ...BROKEN }, (sender) => {
+    const whole = joined(file("x", 4));
+    sender.say(packed(whole.subarray(0, 6)), whole.subarray(6));
+  }),
+  attack("PACKED with an empty record", BROKEN, (sender) => {
+    sender.say(packed(Uint8Array.of(0)));
+  }),
+  attack("PACKED with a record too long", BROKEN, (sender) => {
+    sender.say(
+      packed(
+        new Writer()
+          .varint(2 ** 40)
+          .u8(1)
+          .finish(),
+      ),
+    );
+  }),
+  attack("PACKED that is no deflate", BROKEN, (sender) => {
+    sender.say(
+      encodeRecord({ type: "PACKED", size: 10, packed: Uint8Array.of(0xff, 0xff, 0xff, 0xff, 0xff) }),
+    );
+  }),
+  attack("PACKED without a byte in it", BROKEN, (sender) => {
+    sender.say(encodeRecord({ type: "PACKED", size: 10, packed: new Uint8Array() }));
+  }),
+  attack("PACKED that is cut", BROKEN, (sender) => {
+    const all = deflateRawSync(Buffer.from(joined(LISTED, DONE)));
+    sender.say(encodeRecord({ type: "PACKED", size: 4, packed: all.subarray(0, -1) }));
+  }),
+  attack("PACKED with bytes behind the end of its stream", { any: true }, (sender) => {
+    const all = Buffer.concat([deflateRawSync(Buffer.from(joined(LISTED, DONE))), Buffer.from("rest")]);
+    sender.say(encodeRecord({ type: "PACKED", size: 4, packed: all }));
+    sender.stream.end().catch(() => undefined);
+  }),
+  attack("an empty record", BROKEN, (sender) => {
+    sender.say(Uint8Array.of(0));
+  }),
+  attack("an unknown record", BROKEN, (sender) => {
+    sender.say(Uint8Array.of(1, 0x10));
+  }),
+  attack("a record of a terabyte", BROKEN, (sender) => {
+    sender.say(
+      new Writer()
+        .varint(2 ** 40)
+        .u8(1)
+        .finish(),
+    );
+  }),
+  attack("a CHUNK of one byte too many", BROKEN, async (sender) => {
+    sender.onanswer = () => false;
+    sender.say(file("x", MAX_CHUNK + 1));
+    await sender.answer("WANT");
+    sender.say(start(0), encodeRecord({ type: "CHUNK", content: new Uint8Array(MAX_CHUNK + 1) }));
+  }),
+  attack("a CHUNK without a byte", BROKEN, async (sender) => {
+    sender.onanswer = () => false;
+    sender.say(file("x", 4));
+    await sender.answer("WANT");
+    sender.say(start(0), Uint8Array.of(1, 0x0a));
+  }),
+  attack("setuid, setgid and sticky", BROKEN, (sender) => {
+    sender.say(raw(1, (writer) => writer.text("x").varint(1).varint(0o7777).varint(0)));
+  }),
+];
+
+/** A gigabyte of zeros, deflated twice as small as one would think; made once. */
+let bombed: Uint8Array | undefined;
+function bomb(): Uint8Array {
+  if (!bombed) {
+    // Blocks of zeros that end on a byte, many times, and an end.
+    const block = deflateRawSync(new Uint8Array(16 * 1024 * 1024), { finishFlush: 3, level: 9 });
+    bombed = new Uint8Array(Buffer.concat([...Array<Buffer>(16).fill(block), Buffer.of(3, 0)]));
+  }
+  return bombed;
+}
+
+const approve = (seen: { entries: number; bytes: number }[] = []): Partial<ReceiveOptions> => ({
+  approve: ({ total }) => {
+    seen.push(total);
+    return Promise.resolve(true);
+  },
+});
+
+/** As many empty files as go without an answer, then totals as they are told. */
+async function count(sender: HostileSender, entries: number, total: number): Promise<void> {
+  sender.say(...Array.from({ length: ENTRY_WINDOW }, (_, i) => file(`f${i}`, 0)));
+  await sender.answer("COUNT");
+  sender.say({ type: "TOTALS", last: false, entries: 1, bytes: 0 });
+  sender.say({ type: "TOTALS", last: true, entries, bytes: total });
+}
+
+const anything = (place: Place): Readonly<Record<string, string>> => Object.fromEntries(place.contents());
+
+const TOTALS: readonly Attack[] = [
+  attack("TOTALS that nobody asked for", BROKEN, (sender) => {
+    sender.say({ type: "TOTALS", last: true, entries: 1, bytes: 1 });
+  }),
+  attack(
+    "more entries than were approved",
+    (place) => ({ fails: ["REFUSED"], maybe: anything(place) }),
+    async (sender) => {
+      await count(sender, ENTRY_WINDOW, 0);
+      await sender.settled(100);
+      sender.say(file("more", 4));
+    },
+    {
+      options: () => approve(),
+      heavy: true,
+      after: (_, __, place) => {
+        expect([...place.contents().keys()]).not.toContain("more");
+      },
+    },
+  ),
+  attack(
+    "more directories than were approved",
+    (place) => ({ fails: ["REFUSED"], maybe: anything(place) }),
+    async (sender) => {
+      await count(sender, ENTRY_WINDOW, 0);
+      await sender.settled(100);
+      sender.say(directory("more"));
+    },
+    { options: () => approve(), heavy: true },
+  ),
+  attack(
+    "totals of fewer entries than were listed already",
+    (place) => ({ fails: ["REFUSED", "PROTOCOL"], maybe: anything(place) }),
+    async (sender) => {
+      await count(sender, 10, 0);
+      await sender.settled(100);
+      sender.say(file("more", 4));
+    },
+    { options: () => approve(), heavy: true },
+  ),
+  attack(
+    "a larger file than was approved",
+    (place) => ({ fails: ["REFUSED"], maybe: anything(place) }),
+    async (sender) => {
+      await count(sender, ENTRY_WINDOW + 1, 1024);
+      await sender.settled(100);
+      sender.say(file("more", 1025));
+    },
+    { options: () => approve(), heavy: true },
+  ),
+  attack(
+    "larger files than were approved, together",
+    (place) => ({ fails: ["REFUSED"], maybe: anything(place) }),
+    async (sender) => {
+      await count(sender, ENTRY_WINDOW + 2, 1024);
+      await sender.settled(100);
+      sender.say(file("more", 1000), file("and more", 1000));
+    },
+    { options: () => approve(), heavy: true },
+  ),
+  attack(
+    "a file of unknown size where only known ones were approved",
+    (place) => ({ any: true, maybe: anything(place) }),
+    async (sender) => {
+      await count(sender, ENTRY_WINDOW + 1, 4);
+      await sender.settled(100);
+      sender.offer(file("more", undefined), new Uint8Array(2 * 1024 * 1024));
+      await sender.finish();
+    },
+    {
+      options: () => approve(),
+      heavy: true,
+      after: (_, __, place) => {
+        expect([...place.contents().keys()]).not.toContain("more");
+      },
+    },
+  ),
+  attack(
+    "totals after the last ones",
+    (place) => ({ ...BROKEN, maybe: anything(place) }),
+    async (sender) => {
+      await count(sender, ENTRY_WINDOW, 0);
+      sender.say({ type: "TOTALS", last: true, entries: 1_000_000, bytes: 2 ** 40 });
+    },
+    { options: () => approve(), heavy: true },
+  ),
+  attack(
+    "totals as large as they can be told",
+    (place) => ({ any: true, maybe: anything(place) }),
+    async (sender) => {
+      await count(sender, Number.MAX_SAFE_INTEGER, Number.MAX_SAFE_INTEGER);
+      await sender.finish();
+    },
+    { options: () => approve(), heavy: true },
+  ),
+  attack(
+    "content before the user has said yes or no",
+    BROKEN,
+    async (sender) => {
+      sender.onanswer = () => false;
+      sender.say(file("x", 4), LISTED);
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      sender.content(0, "evil");
+    },
+    { options: () => ({ approve: () => new Promise<boolean>(() => undefined) }) },
+  ),
+  attack(
+    "content although the user has said no",
+    (place) => ({ fails: ["REFUSED", "PROTOCOL"], maybe: anything(place) }),
+    async (sender) => {
+      sender.onanswer = () => false;
+      sender.say(file("x", 4), LISTED);
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      sender.content(0, "evil");
+    },
+    {
+      options: () => ({ approve: () => Promise.resolve(false) }),
+      after: (_, __, place) => {
+        expect(place.contents().size).toBe(0);
+      },
+    },
+  ),
+  attack(
+    "bad names among what is to be approved",
+    { problem: ["REFUSED"], left: { good: "file: good" } },
+    async (sender) => {
+      sender.offer(file("\u001b[31mevil", 4), "evil");
+      sender.offer(file("good", 4), "good");
+      sender.say(link("l", "/etc/passwd"));
+      await sender.finish();
+    },
+    {
+      options: () => ({
+        approve: ({ entries }) => {
+          expect(entries.map(({ path }) => path)).toEqual(["good"]);
+          return Promise.resolve(true);
+        },
+      }),
+    },
+  ),
+];
+
+const WORDS: readonly Attack[] = [
+  attack("something missing with escapes", { problem: ["IO"] }, async (sender) => {
+    sender.say({
+      type: "MISSING",
+      name: "\u001b[31m\u202ex\n",
+      reason: "IO",
+      text: "\u001b]0;evil\u0007\u009b",
+    });
+    await sender.finish();
+  }),
+  attack("something missing with a path out", { problem: ["IO"] }, async (sender) => {
+    sender.say({ type: "MISSING", name: "../../x", reason: "IO", text: "" });
+    await sender.finish();
+  }),
+  attack(
+    "ten thousand that are missing",
+    { problem: ["IO"] },
+    async (sender) => {
+      for (let i = 0; i < 10_000; i++)
+        sender.say({
+          type: "MISSING",
+          name: `${i}-${"x".repeat(1000)}`,
+          reason: "IO",
+          text: "y".repeat(300),
+        });
+      await sender.finish();
+    },
+    {
+      after: (ending) => {
+        const { refused, failed, list } = result(ending).problems;
+        expect(refused + failed).toBe(10_000);
+        expect(list.length).toBeLessThanOrEqual(1000);
+      },
+    },
+  ),
+  attack(
+    "ten thousand bad names",
+    { problem: ["REFUSED"] },
+    async (sender) => {
+      for (let i = 0; i < 10; i++) {
+        for (let j = 0; j < 1000; j++) sender.say(file(`../${i}-${j}`, 4));
+        await sender.settled();
+      }
+      await sender.finish();
+    },
+    {
+      after: (ending) => {
+        const { refused, list } = result(ending).problems;
+        expect(refused).toBe(10_000);
+        expect(list.length).toBeLessThanOrEqual(1000);
+      },
+    },
+  ),
+  attack(
+    "a text longer than it says",
+    BROKEN,
+    async (sender) => {
+      sender.onanswer = () => false;
+      sender.say(text(4));
+      await sender.answer("WANT");
+      sender.say(start(0), chunk("evil!"));
+    },
+    { options: () => ({ ontext: () => Promise.resolve() }) },
+  ),
+  attack(
+    "a text shorter than it says",
+    { problem: ["CHECKSUM", "INCOMPLETE"] },
+    async (sender) => {
+      sender.onanswer = () => false;
+      sender.say(text(5));
+      await sender.answer("WANT");
+      sender.content(0, "evil");
+      await sender.finish();
+    },
+    { options: () => ({ ontext: () => Promise.reject(new Error("it was shown")) }) },
+  ),
+  attack(
+    "a text with escapes",
+    {},
+    async (sender) => {
+      sender.offer(text(10), "\u001b[31mevil\n");
+      await sender.finish();
+    },
+    { options: () => ({ ontext: () => Promise.resolve() }) },
+  ),
+  attack(
+    "a text that is no UTF-8",
+    { any: true },
+    async (sender) => {
+      sender.offer(text(2), Uint8Array.of(0xff, 0xfe));
+      await sender.finish();
+    },
+    { options: () => ({ ontext: () => Promise.resolve() }) },
+  ),
+  attack(
+    "a thousand texts",
+    { any: true },
+    async (sender) => {
+      for (let i = 0; i < 1000; i++) sender.offer(text(4), "evil");
+      await sender.finish();
+    },
+    { options: () => ({ ontext: () => Promise.resolve() }) },
+  ),
+  attack(
+    "a text where text.txt is",
+    { any: true },
+    async (sender) => {
+      sender.offer(text(4), "evil");
+      await sender.finish();
+    },
+    {
+      before: (place) => {
+        place.put("text.txt", { file: "mine" });
+      },
+      expected: (place) => ({ any: true, left: { "text.txt": "file: mine" }, maybe: anything(place) }),
+      after: (_, __, place) => {
+        expect(place.contents().get("text.txt")).toBe("file: mine");
+      },
+    },
+  ),
+  attack(
+    "a text in a directory",
+    { any: true, maybe: { d: "directory", "d/text.txt": "file: evil", "text.txt": "file: evil" } },
+    async (sender) => {
+      sender.say(directory("d"));
+      sender.offer(text(4), "evil");
+      sender.say(UP);
+      await sender.finish();
+    },
+  ),
+  attack("a time at the end of all days", { left: { x: "file: good" } }, async (sender) => {
+    sender.offer(file("x", 4, { mtime: Number.MAX_SAFE_INTEGER }), "good");
+    await sender.finish();
+  }),
+  attack(
+    "a directory nobody may read, with a file in it",
+    { left: { d: "directory", "d/x": "file: good" } },
+    async (sender) => {
+      sender.say({ type: "ENTRY", entry: { kind: "directory", name: "d", mode: 0, mtime: 0 } });
+      sender.offer(file("x", 4), "good");
+      sender.say(UP);
+      await sender.finish();
+    },
+  ),
+  attack("BROKEN for an id that was not said", BROKEN, (sender) => {
+    sender.say(broken(0));
+  }),
+  attack("BROKEN for a directory", { ...BROKEN, maybe: { d: "directory" } }, (sender) => {
+    sender.say(directory("d"), UP, broken(0));
+  }),
+  attack("BROKEN for what is stored", { fails: ["PROTOCOL"], maybe: { x: "file: good" } }, async (sender) => {
+    sender.offer(file("x", 4), "good");
+    await sender.settled();
+    sender.say(broken(0));
+  }),
+  attack(
+    "BROKEN in the middle of a file, with escapes",
+    { problem: ["IO", "INCOMPLETE"] },
+    async (sender) => {
+      sender.onanswer = () => false;
+      sender.say(file("x", 8));
+      await sender.answer("WANT");
+      sender.say(start(0), chunk("evil"), broken(0, "\u001b[31m\u202eevil\r"), LISTED, DONE);
+      sender.stream.end().catch(() => undefined);
+    },
+  ),
+  attack("BROKEN twice", BROKEN, async (sender) => {
+    sender.onanswer = () => false;
+    sender.say(file("x", 8));
+    await sender.answer("WANT");
+    sender.say(broken(0), broken(0));
+  }),
+  attack("content behind BROKEN", BROKEN, async (sender) => {
+    sender.onanswer = () => false;
+    sender.say(file("x", 8));
+    await sender.answer("WANT");
+    sender.say(start(0), chunk("evil"), broken(0), chunk("evil"));
+  }),
+  attack(
+    "two files where a name was given for one",
+    (place) => ({ any: true, maybe: anything(place) }),
+    async (sender) => {
+      sender.offer(file("a", 4), "good");
+      sender.offer(file("b", 4), "evil");
+      await sender.finish();
+    },
+    {
+      options: () => ({ name: "mine" }),
+      after: (_, __, place) => {
+        expect(place.contents().get("mine") ?? "file: good").toBe("file: good");
+      },
+    },
+  ),
+  attack(
+    "two files for stdout, at once",
+    { any: true, maybe: { a: "file: good", b: "file: fine" } },
+    async (sender) => {
+      sender.offer(file("a", 4), "good");
+      sender.offer(file("b", 4), "fine");
+      await sender.finish();
+    },
+    { options: () => ({ stores: 1 }) },
+  ),
+  attack("records in single bytes", { left: { x: "file: good" } }, async (sender) => {
+    sender.onanswer = (answer) => {
+      if (answer.type === "WANT")
+        for (const byte of joined(start(0), chunk("good"), end("good"))) sender.say(Uint8Array.of(byte));
+      return false;
+    };
+    const record = joined(file("x", 4));
+    for (const byte of record.subarray(0, -1)) sender.say(Uint8Array.of(byte));
+    sender.offer(record.subarray(-1));
+    await sender.finish();
+  }),
+];
+
+// ---- names ------------------------------------------------------------------------------------------------------------
+
+/** How a file, a directory or a link ends that has such a name. */
+function ofVerdict(verdict: Verdict): Outcome {
+  if (verdict === "broken") return BROKEN;
+  if (verdict === "refused") return { problem: ["REFUSED"] };
+  return verdict === "either" ? { any: true } : {};
+}
+
+const ENTRIES = {
+  file: async (sender: HostileSender, name: string | Uint8Array) => {
+    sender.offer(rawEntry(1, name), "evil");
+    await sender.finish();
+  },
+  directory: async (sender: HostileSender, name: string | Uint8Array) => {
+    sender.offer(rawEntry(2, name));
+    sender.offer(file("x", 4), "evil");
+    sender.say(UP);
+    await sender.finish();
+  },
+  link: async (sender: HostileSender, name: string | Uint8Array) => {
+    sender.offer(rawEntry(4, name, "x"));
+    await sender.finish();
+  },
+} as const;
+
+function leftOf(kind: keyof typeof ENTRIES, name: string): Record<string, string> {
+  if (kind === "file") return { [name]: "file: evil" };
+  if (kind === "link") return { [name]: "link: x" };
+  return { [name]: "directory", [`${name}/x`]: "file: evil" };
+}
+
+function nameAttacks(windows: boolean): Attack[] {
+  return NAMES.flatMap(({ what, name, linux, windows: there, why }) =>
+    (["file", "directory", "link"] as const).map((kind) => {
+      const verdict = windows ? there : linux;
+      const left = verdict === "taken" && typeof name === "string" ? { left: leftOf(kind, name) } : {};
+      return attack(
+        `a ${kind} with ${what} for a name: ${verdict}, as ${why}`,
+        { ...ofVerdict(verdict), ...left },
+        (sender) => ENTRIES[kind](sender, name),
+        { options: () => ({ windows }) },
+      );
+    }),
+  );
+}
+
+function targetAttacks(windows: boolean): Attack[] {
+  return TARGETS.map(({ what, target, depth, linux, windows: there, why }) => {
+    const verdict = windows ? there : linux;
+    const above = Array.from({ length: depth }, (_, i) => ["d", ...Array<string>(i).fill("d")].join("/"));
+    const path = [...Array<string>(depth).fill("d"), "link"].join("/");
+    const made = { [path]: `link: ${typeof target === "string" ? target : ""}` };
+    const directories = Object.fromEntries(above.map((name) => [name, "directory"]));
+    const left = verdict === "taken" ? { ...directories, ...made } : verdict === "broken" ? {} : directories;
+    return attack(
+      `a link ${depth} deep to ${what}: ${verdict}, as ${why}`,
+      { ...ofVerdict(verdict), left, maybe: { ...directories, ...(verdict === "either" ? made : {}) } },
+      async (sender) => {
+        for (let i = 0; i < depth; i++) sender.say(directory("d"));
+        sender.offer(rawEntry(4, "link", target));
+        for (let i = 0; i < depth; i++) sender.say(UP);
+        await sender.finish();
+      },
+      { options: () => ({ windows }) },
+    );
+  });
+}
+
+// ---- all of them ------------------------------------------------------------------------------------------------------
+
+const GROUPS: readonly (readonly [string, readonly Attack[]])[] = [
+  ["paths", PATHS],
+  ["states", STATES],
+  ["encodings", PACKED],
+  ["totals", TOTALS],
+  ["words and attributes", WORDS],
+  ["names, on Linux", nameAttacks(false)],
+  ["names, on Windows", nameAttacks(true)],
+  ["link targets, on Linux", targetAttacks(false)],
+  ["link targets, on Windows", targetAttacks(true)],
+];
+
+describe.each(KINDS.map((kind) => [kind.name, kind] as const))("%s", (_name, kind) => {
+  describe.each(GROUPS)("%s", (_group, attacks) => {
+    test.each(attacks.map((each) => [each.what, each] as const))("%s", async (_what, each) => {
+      await run(kind, each);
+    });
+  });
+});
