@@ -34,6 +34,12 @@ import {
   decodeRecord,
   DIGEST_SIZE,
   encodeRecord,
+  MAX_CHUNK,
+  MAX_NAME,
+  MAX_PACKED,
+  MAX_RECORD,
+  MAX_TEXT_ENTRY,
+  type Entry,
   type FileRecord,
 } from "../../src/wire/file.ts";
 import { decodeHeader, encodeHeader, type StreamHeader } from "../../src/wire/header.ts";
@@ -161,24 +167,64 @@ const header: fc.Arbitrary<StreamHeader> = fc.constantFrom(
   { kind: "receive" },
 );
 
-const record: fc.Arbitrary<FileRecord> = fc.oneof(
+/** Whatever a sender may call a file, good or bad. */
+const fileName = fc
+  .oneof(
+    fc.string({ maxLength: 300, size: "max" }),
+    fc.string({ unit: "grapheme", maxLength: 100, size: "max" }),
+  )
+  .filter((value) => new TextEncoder().encode(value).length <= MAX_NAME);
+const mode = fc.integer({ min: 0, max: 0o777 });
+const digest = bytes(DIGEST_SIZE, DIGEST_SIZE);
+
+const entry: fc.Arbitrary<Entry> = fc.oneof(
   fc.record({
-    type: fc.constant("ENTRY" as const),
-    entry: fc.record({
-      id: varint,
-      name: fc.string({ unit: "grapheme", maxLength: 300, size: "max" }),
-      size: fc.oneof(fc.constant(undefined), fc.integer({ min: 0, max: Number.MAX_SAFE_INTEGER - 1 })),
-      mode: fc.integer({ min: 0, max: 0o777 }),
-      mtime: fc.integer({ min: 0, max: Date.UTC(9999, 11, 31) }),
-    }),
+    kind: fc.constant("file" as const),
+    name: fileName,
+    size: fc.oneof(
+      fc.constant(undefined),
+      varint.filter((value) => value < Number.MAX_SAFE_INTEGER),
+    ),
+    mode,
+    mtime: varint,
   }),
+  fc.record({ kind: fc.constant("directory" as const), name: fileName, mode, mtime: varint }),
+  fc.record({ kind: fc.constant("link" as const), name: fileName, target: fileName, mtime: varint }),
+  fc.record({ kind: fc.constant("text" as const), size: fc.integer({ min: 0, max: MAX_TEXT_ENTRY }) }),
+);
+
+const record: fc.Arbitrary<FileRecord> = fc.oneof(
+  fc.record({ type: fc.constant("ENTRY" as const), entry }),
+  fc.record({ type: fc.constantFrom("UP" as const, "LISTED" as const, "DONE" as const, "COUNT" as const) }),
+  fc.record({ type: fc.constant("MISSING" as const), name: fileName, reason, text }),
+  fc.record({ type: fc.constant("TOTALS" as const), last: fc.boolean(), entries: varint, bytes: varint }),
+  fc.record({ type: fc.constant("START" as const), id: varint, offset: varint }),
   fc.record({ type: fc.constant("CHUNK" as const), content: bytes(1, 300) }),
-  fc.record({ type: fc.constant("END" as const), size: varint, digest: bytes(DIGEST_SIZE, DIGEST_SIZE) }),
-  fc.record({ type: fc.constant("BROKEN" as const), reason, text }),
-  fc.record({ type: fc.constant("DONE" as const) }),
-  fc.record({ type: fc.constant("ACCEPT" as const), id: varint, offset: varint }),
-  fc.record({ type: fc.constant("STORED" as const), id: varint }),
-  fc.record({ type: fc.constantFrom("REFUSE" as const, "FAILED" as const), id: varint, reason, text }),
+  fc.record({ type: fc.constant("END" as const), size: varint, digest }),
+  fc.record({ type: fc.constant("EQUAL" as const), id: varint, equal: fc.boolean() }),
+  fc.record({
+    type: fc.constant("PACKED" as const),
+    size: fc.integer({ min: 1, max: MAX_PACKED }),
+    packed: bytes(0, 300),
+  }),
+  fc.record({ type: fc.constant("WANT" as const), id: varint, length: fc.constant(0) }).map(
+    // Without a length there is nothing to have a digest of.
+    (value) => ({ ...value, digest: undefined }),
+  ),
+  fc.record({
+    type: fc.constant("WANT" as const),
+    id: varint,
+    length: varint.filter((value) => value > 0),
+    digest,
+  }),
+  fc.record({ type: fc.constant("COMPARE" as const), id: varint, length: varint, digest }),
+  fc.record({ type: fc.constantFrom("PASS" as const, "STORED" as const), id: varint }),
+  fc.record({
+    type: fc.constantFrom("BROKEN" as const, "REFUSE" as const, "FAILED" as const),
+    id: varint,
+    reason,
+    text,
+  }),
 );
 
 const token: fc.Arbitrary<Token> = fc.oneof(
@@ -767,6 +813,46 @@ describe("file records", () => {
     return record;
   };
   codec(record, body, decodeRecord);
+  exact(record, body, decodeRecord, ["CHUNK", "PACKED"]);
+
+  test("no other type is known", () => {
+    for (let type = 0; type < 256; type++) {
+      if ((type >= 0x01 && type <= 0x0f) || (type >= 0x11 && type <= 0x17)) continue;
+      for (const rest of [0, 17, 100])
+        expect(told(() => decodeRecord(Uint8Array.of(type, ...new Uint8Array(rest))))).toBe(
+          `unknown file record ${type}`,
+        );
+    }
+  });
+
+  test("what a file cannot have is cut to what a record holds", () => {
+    const sent = { kind: "file", name: "x", size: 1, mode: 0o107755, mtime: -1.5 } as const;
+    expect(decodeRecord(body({ type: "ENTRY", entry: sent }))).toEqual({
+      type: "ENTRY",
+      entry: { ...sent, mode: 0o755, mtime: 0 },
+    });
+    const late = { kind: "directory", name: "x", mode: 0, mtime: 1e300 } as const;
+    expect(decodeRecord(body({ type: "ENTRY", entry: late }))).toEqual({
+      type: "ENTRY",
+      entry: { ...late, mtime: Number.MAX_SAFE_INTEGER },
+    });
+    const words = "é".repeat(300);
+    const broken = decodeRecord(body({ type: "BROKEN", id: 1, reason: "IO", text: words }));
+    expect(broken).toMatchObject({ id: 1, text: expect.stringMatching(/^é+…$/) as string });
+  });
+
+  test("the longest fit a record", () => {
+    const chunk = body({ type: "CHUNK", content: new Uint8Array(MAX_CHUNK) });
+    expect(chunk.length).toBe(MAX_CHUNK + 1);
+    // What does not shrink grows by five bytes for each 65,535 in stored blocks.
+    const packed = new Uint8Array(MAX_PACKED + 5 * Math.ceil(MAX_PACKED / 65_535));
+    expect(body({ type: "PACKED", size: MAX_PACKED, packed }).length).toBeLessThanOrEqual(MAX_RECORD);
+  });
+
+  test("an encoder does not write what a decoder would not take", () => {
+    const unsized = { kind: "file", name: "x", size: Number.MAX_SAFE_INTEGER, mode: 0, mtime: 0 } as const;
+    expect(() => encodeRecord({ type: "ENTRY", entry: unsized })).toThrow(RangeError);
+  });
 
   test("a CHUNK may be written in two parts", () => {
     fc.assert(
