@@ -499,9 +499,9 @@ export class Receiver {
     if (entry.kind !== "link") {
       this.#bytes += entry.size ?? 0;
       this.#settledBytes += entry.size ?? 0;
+      this.#unchanged++;
     }
     this.#files++;
-    this.#unchanged++;
     this.#stored(incoming);
   }
 
