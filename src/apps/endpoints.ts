@@ -53,6 +53,8 @@ export interface Found {
   readonly kind: "file" | "directory" | "link" | "other";
   /** Bytes of a file. */
   readonly size: number;
+  /** Where a link points. */
+  readonly target?: string | undefined;
 }
 
 export interface Attributes {
@@ -106,7 +108,10 @@ export interface Codec {
 /** A running SHA-256. */
 export interface Digest {
   update(chunk: Uint8Array): void;
+  /** Ends it. */
   digest(): Uint8Array;
+  /** Another one in the same state. */
+  copy(): Digest;
 }
 
 /** How far a transfer is. Bytes are content that the other side holds (sending) or that is written here (receiving). */

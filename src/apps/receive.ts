@@ -1,6 +1,18 @@
-import type { Codec, Digest, Progress, TargetDirectory, TransferResult } from "./endpoints.ts";
+/** Receives files, directories, links and texts: src/apps/receiver.ts does the work. */
+import { asDcpipeError } from "../errors.ts";
 import type { Session } from "../session/session.ts";
+import { REASONS } from "../wire/frame.ts";
 import type { Role } from "../wire/hello.ts";
+import {
+  isReason,
+  type Codec,
+  type Digest,
+  type Progress,
+  type TargetDirectory,
+  type TransferResult,
+} from "./endpoints.ts";
+import { meet } from "./meet.ts";
+import { Receiver } from "./receiver.ts";
 
 /** What to do with a name that is taken by something else than what comes. */
 export type Conflict = "refuse" | "overwrite" | "rename" | "skip";
@@ -59,6 +71,20 @@ export interface ReceiveOptions {
  * Receives until the sender is done. Resolves also when some entries were refused or failed: see `problems`. Rejects with what
  * ended the whole of it; what arrived is kept for another try.
  */
-export async function receiveFiles(session: Session, role: Role, options: ReceiveOptions): Promise<TransferResult> {
-  throw new Error("soon");
+export async function receiveFiles(
+  session: Session,
+  role: Role,
+  options: ReceiveOptions,
+): Promise<TransferResult> {
+  const stream = await meet(session, role, "receive");
+  const receiver = new Receiver(stream, options);
+  try {
+    // The stream may end while somebody thinks about a question, or the disk about a file.
+    return await Promise.race([receiver.run(), stream.closed.then(() => receiver.ended)]);
+  } catch (error) {
+    const failure = asDcpipeError(error, "IO");
+    stream.reset(isReason(failure.code, REASONS) ? failure.code : "ABORTED", failure.message);
+    await receiver.abandon();
+    throw failure;
+  }
 }

@@ -1,6 +1,40 @@
-import type { Codec, Digest, Progress, SourceTree, TransferResult } from "./endpoints.ts";
+/**
+ * Sends files: three loops over one stream.
+ *
+ *   listing     walks the tree and writes entries, as long as fewer than ENTRY_WINDOW are unsettled
+ *   answering   reads what the receiver wants, has, refuses, has stored
+ *   delivering  writes the content that is wanted, one file after another
+ *
+ * So there is no round trip for a file, and memory for a bounded number of names.
+ */
+import { asDcpipeError, DcpipeError } from "../errors.ts";
 import type { Session } from "../session/session.ts";
+import type { Stream } from "../session/stream.ts";
+import { clipText } from "../wire/bytes.ts";
+import { ENTRY_WINDOW, MAX_NAME, type Entry, type FileRecord } from "../wire/file.ts";
+import { REASONS } from "../wire/frame.ts";
 import type { Role } from "../wire/hello.ts";
+import { Acknowledged } from "./acknowledged.ts";
+import { Compression } from "./compression.ts";
+import { deliver, isEqual, type Claim, type Delivery } from "./delivery.ts";
+import {
+  isReason,
+  type Codec,
+  type Digest,
+  type Progress,
+  type SourceEntry,
+  type SourceFile,
+  type SourceTree,
+  type TransferResult,
+} from "./endpoints.ts";
+import { Pacer } from "./limit.ts";
+import { meet } from "./meet.ts";
+import { ProblemList } from "./problems.ts";
+import { RecordReader, RecordWriter } from "./records.ts";
+import { Signal } from "./signal.ts";
+
+/** Progress is told this often, and the totals of a count. Milliseconds. */
+const REPORT_MS = 200;
 
 export interface SendOptions {
   readonly tree: SourceTree;
@@ -17,5 +51,336 @@ export interface SendOptions {
  * read: see `problems`. Rejects with what ended the whole of it: REFUSED, NO_SPACE, PEER_GONE, ...
  */
 export async function sendFiles(session: Session, role: Role, options: SendOptions): Promise<TransferResult> {
-  throw new Error("soon");
+  const stream = await meet(session, role, "send");
+  const sender = new Sender(stream, options);
+  try {
+    return await sender.run();
+  } catch (error) {
+    const failure = asDcpipeError(error, "IO");
+    stream.reset(isReason(failure.code, REASONS) ? failure.code : "ABORTED", failure.message);
+    throw failure;
+  }
+}
+
+/** An entry that is not settled yet. */
+interface Outgoing {
+  readonly id: number;
+  readonly path: string;
+  readonly kind: Entry["kind"];
+  /** What to open for a file or text. */
+  readonly file: SourceFile | undefined;
+  /** What the receiver waits for from us; "sent" when it has it all. */
+  state: "listed" | "comparing" | "wanted" | "sent" | "equal";
+  /** Content bytes that travelled. */
+  moved: number;
+}
+
+class Sender {
+  readonly #stream: Stream;
+  readonly #options: SendOptions;
+  readonly #reader: RecordReader;
+  readonly #writer: RecordWriter;
+  readonly #delivery: Delivery;
+  readonly #acknowledged: Acknowledged;
+  readonly #compression: Compression | undefined;
+  readonly #unsettled = new Map<number, Outgoing>();
+  readonly #work: { readonly outgoing: Outgoing; readonly claim: Claim }[] = [];
+  /** Something was settled, or there is more to do. */
+  readonly #changed = new Signal();
+  readonly #problems = new ProblemList();
+  #listed = false;
+  #counting: Promise<void> | undefined;
+  /** What was listed, and what a count ahead of the list gave. */
+  #entries = 0;
+  #listedBytes = 0;
+  #listedFiles = 0;
+  #unknown = false;
+  #counted: Totals | undefined;
+  #files = 0;
+  #directories = 0;
+  #unchanged = 0;
+  #passed = 0;
+  #bytes = 0;
+  #moved = 0;
+  #current = "";
+
+  constructor(stream: Stream, options: SendOptions) {
+    this.#stream = stream;
+    this.#options = options;
+    this.#acknowledged = new Acknowledged(stream);
+    this.#compression = options.codec && new Compression(options.codec, stream);
+    this.#reader = new RecordReader(stream);
+    this.#writer = new RecordWriter(stream, this.#compression, (offset, content) => {
+      this.#acknowledged.sent(offset, content);
+    });
+    this.#delivery = {
+      writer: this.#writer,
+      createDigest: options.createDigest,
+      pacer: options.limit === undefined ? undefined : new Pacer(options.limit),
+    };
+  }
+
+  async run(): Promise<TransferResult> {
+    const ticker = setInterval(() => {
+      this.#report();
+    }, REPORT_MS);
+    try {
+      // The first of these to fail ends them all: the stream is reset then.
+      await Promise.all([this.#list(), this.#answer(), this.#deliver()]);
+      await this.#stream.end();
+    } finally {
+      clearInterval(ticker);
+      this.#writer.close();
+      this.#delivery.pacer?.cancel();
+      this.#changed.close();
+    }
+    this.#current = "";
+    this.#report();
+    return {
+      files: this.#files,
+      directories: this.#directories,
+      bytes: this.#bytes,
+      moved: this.#moved,
+      unchanged: this.#unchanged,
+      passed: this.#passed,
+      problems: this.#problems,
+    };
+  }
+
+  /** Walks the tree. */
+  async #list(): Promise<void> {
+    const above: string[] = [];
+    for await (const entry of this.#options.tree()) {
+      await this.#roomForEntry();
+      const at = above.join("");
+      switch (entry.kind) {
+        case "up":
+          above.pop();
+          this.#writer.put({ type: "UP" });
+          break;
+        case "missing": {
+          const { name, text } = entry;
+          this.#problems.fail({ name: at + name, reason: "IO", text });
+          this.#writer.put({ type: "MISSING", name: clipText(name, MAX_NAME), reason: "IO", text });
+          break;
+        }
+        default:
+          this.#enter(entry, at);
+          if (entry.kind === "directory") above.push(`${entry.name}/`);
+      }
+      await this.#writer.room();
+    }
+    this.#listed = true;
+    this.#writer.put({ type: "LISTED" });
+    this.#changed.wake();
+  }
+
+  async #roomForEntry(): Promise<void> {
+    while (this.#unsettled.size >= ENTRY_WINDOW) {
+      // More than fits the window: count ahead, so that both sides know how much there is.
+      this.#counting ??= this.#count();
+      await this.#changed.next();
+    }
+  }
+
+  #enter(entry: Exclude<SourceEntry, { kind: "up" | "missing" }>, above: string): void {
+    const id = this.#entries++;
+    const file = entry.kind === "file" ? entry : entry.kind === "text" ? textFile(entry.text) : undefined;
+    const name = entry.kind === "text" ? "" : entry.name;
+    this.#unsettled.set(id, {
+      id,
+      path: above + name,
+      kind: entry.kind,
+      file,
+      state: "listed",
+      moved: 0,
+    });
+    if (file) {
+      this.#listedFiles++;
+      this.#listedBytes += file.size ?? 0;
+      if (file.size === undefined) this.#unknown = true;
+    }
+    this.#writer.put({ type: "ENTRY", entry: entryRecord(entry) });
+  }
+
+  /** Walks the tree once more, ahead of the list, for its totals. */
+  async #count(): Promise<void> {
+    const totals = { entries: 0, files: 0, bytes: 0 };
+    let told = performance.now();
+    for await (const entry of this.#options.tree()) {
+      // The list itself may have come to its end meanwhile, and with it the totals.
+      if (this.#changed.closed || this.#listed) return;
+      if (entry.kind === "up" || entry.kind === "missing") continue;
+      totals.entries++;
+      if (entry.kind === "file") totals.bytes += entry.size ?? 0;
+      if (entry.kind === "file" || entry.kind === "text") totals.files++;
+      if (performance.now() - told < REPORT_MS) continue;
+      told = performance.now();
+      this.#writer.put({ type: "TOTALS", last: false, entries: totals.entries, bytes: totals.bytes });
+    }
+    this.#counted = totals;
+    this.#writer.put({ type: "TOTALS", last: true, entries: totals.entries, bytes: totals.bytes });
+  }
+
+  /** Reads what the receiver says, until it ends. */
+  async #answer(): Promise<void> {
+    for (let record = await this.#reader.next(); record; record = await this.#reader.next()) {
+      if (record.type === "COUNT") {
+        if (!this.#listed) this.#counting ??= this.#count();
+        continue;
+      }
+      if (!("id" in record)) throw new DcpipeError("PROTOCOL", `${record.type} is not for the sender`);
+      const outgoing = this.#unsettled.get(record.id);
+      if (!outgoing) throw new DcpipeError("PROTOCOL", "an answer that fits no entry");
+      this.#handle(outgoing, record);
+      this.#changed.wake();
+    }
+    if (!this.#listed || this.#unsettled.size > 0)
+      throw new DcpipeError("INCOMPLETE", "the other side ended before it had everything");
+  }
+
+  #handle(outgoing: Outgoing, record: Extract<FileRecord, { id: number }>): void {
+    const { path, kind, file } = outgoing;
+    switch (record.type) {
+      case "WANT":
+      case "COMPARE": {
+        const { type, length, digest } = record;
+        if (!file || !(outgoing.state === "listed" || outgoing.state === "equal"))
+          throw new DcpipeError("PROTOCOL", `${type} for what has no content to give`);
+        outgoing.state = type === "WANT" ? "wanted" : "comparing";
+        this.#work.push({ outgoing, claim: { type, length, digest } });
+        return;
+      }
+      case "PASS":
+        this.#passed++;
+        break;
+      case "REFUSE":
+        this.#problems.refuse({ name: path, reason: record.reason, text: record.text });
+        break;
+      case "FAILED":
+        this.#problems.fail({ name: path, reason: record.reason, text: record.text });
+        if (record.reason === "NO_SPACE")
+          throw new DcpipeError("NO_SPACE", `the other side could not store it: ${record.text}`);
+        break;
+      case "STORED":
+        if (file && outgoing.state !== "sent" && outgoing.state !== "equal")
+          throw new DcpipeError("PROTOCOL", "STORED before the end of the file");
+        this.#store(outgoing, kind);
+        break;
+      default:
+        throw new DcpipeError("PROTOCOL", `${record.type} is not for the sender`);
+    }
+    this.#unsettled.delete(outgoing.id);
+  }
+
+  #store(outgoing: Outgoing, kind: Entry["kind"]): void {
+    if (kind === "directory") {
+      this.#directories++;
+      return;
+    }
+    this.#files++;
+    this.#bytes += outgoing.file?.size ?? outgoing.moved;
+    this.#moved += outgoing.moved;
+    if (outgoing.state === "equal") this.#unchanged++;
+  }
+
+  /** Writes content as it is wanted, and DONE when all is settled. */
+  async #deliver(): Promise<void> {
+    for (;;) {
+      const next = this.#work.shift();
+      if (next) await this.#one(next.outgoing, next.claim);
+      else if (this.#listed && this.#unsettled.size === 0) break;
+      else await this.#changed.next();
+    }
+    this.#writer.put({ type: "DONE" });
+    await this.#writer.flush();
+    // The other side takes this as the end; it ends its own direction when all is on disk.
+    void this.#stream.end().catch(() => undefined);
+  }
+
+  async #one(outgoing: Outgoing, claim: Claim): Promise<void> {
+    const { id, file, path } = outgoing;
+    // The receiver may have given it up meanwhile.
+    if (!file || !this.#unsettled.has(id)) return;
+    this.#compression?.refresh();
+    if (claim.type === "COMPARE") {
+      const equal = await isEqual(file, claim, this.#options.createDigest);
+      if (equal) this.#acknowledged.skip(file.size ?? 0);
+      outgoing.state = equal ? "equal" : "listed";
+      this.#writer.put({ type: "EQUAL", id, equal });
+      return this.#writer.room();
+    }
+    this.#current = path;
+    this.#acknowledged.begin(file.size);
+    const outcome = await deliver(this.#delivery, id, file, claim, {
+      skipped: (bytes) => {
+        this.#acknowledged.skip(bytes);
+      },
+      sent: (bytes) => {
+        outgoing.moved += bytes;
+        this.#acknowledged.give(bytes);
+        return this.#unsettled.has(id);
+      },
+    });
+    if (outcome === "sent") outgoing.state = "sent";
+    else if (this.#unsettled.delete(id)) {
+      this.#problems.fail({ name: path, reason: outcome.reason, text: outcome.text });
+      this.#changed.wake();
+    }
+  }
+
+  #report(): void {
+    const { bytes, file } = this.#acknowledged.state();
+    const known = this.#listed ? { bytes: this.#listedBytes, files: this.#listedFiles } : this.#counted;
+    this.#options.onprogress?.({
+      name: this.#current,
+      bytes,
+      total: this.#unknown ? undefined : known?.bytes,
+      files: this.#files,
+      totalFiles: known?.files,
+      file,
+    });
+  }
+}
+
+interface Totals {
+  readonly entries: number;
+  readonly files: number;
+  readonly bytes: number;
+}
+
+function entryRecord(entry: Exclude<SourceEntry, { kind: "up" | "missing" }>): Entry {
+  switch (entry.kind) {
+    case "file": {
+      const { kind, name, size, mode, mtime } = entry;
+      return { kind, name, size, mode, mtime };
+    }
+    case "text":
+      return { kind: "text", size: new TextEncoder().encode(entry.text).length };
+    default:
+      return entry;
+  }
+}
+
+function textFile(text: string): SourceFile {
+  const bytes = new TextEncoder().encode(text);
+  return {
+    kind: "file",
+    name: "",
+    size: bytes.length,
+    mode: 0o644,
+    mtime: 0,
+    open: () => {
+      let rest: Uint8Array | undefined = bytes.length > 0 ? bytes : undefined;
+      return Promise.resolve({
+        read: () => {
+          const chunk = rest;
+          rest = undefined;
+          return Promise.resolve(chunk);
+        },
+        changed: () => Promise.resolve(undefined),
+        cancel: () => undefined,
+      });
+    },
+  };
 }

@@ -114,8 +114,18 @@ const TYPES = {
   COUNT: 0x17,
 } as const;
 
+/** The type of a CHUNK, for readers that pass its content on as it comes. */
+export const CHUNK_TYPE = TYPES.CHUNK;
+
 /** Appends a record, its length in front. */
 export function writeRecord(writer: Writer, record: FileRecord): void {
+  if (record.type === "CHUNK") {
+    writer
+      .varint(record.content.length + 1)
+      .u8(TYPES.CHUNK)
+      .raw(record.content);
+    return;
+  }
   const body = new Writer(128);
   if (record.type === "ENTRY") writeEntry(body, record.entry);
   else writeFields(body.u8(TYPES[record.type]), record);
@@ -134,6 +144,15 @@ export function chunkPrefix(length: number): Uint8Array {
   return new Writer(8)
     .varint(length + 1)
     .u8(TYPES.CHUNK)
+    .finish();
+}
+
+/** What goes before `packed` bytes that hold `size` bytes of records. */
+export function packedPrefix(size: number, packed: number): Uint8Array {
+  const fields = new Writer(8).u8(TYPES.PACKED).varint(size).view();
+  return new Writer(16)
+    .varint(fields.length + packed)
+    .raw(fields)
     .finish();
 }
 
@@ -157,7 +176,7 @@ function writeEntry(body: Writer, entry: Entry): void {
   }
 }
 
-function writeFields(body: Writer, record: Exclude<FileRecord, { type: "ENTRY" }>): void {
+function writeFields(body: Writer, record: Exclude<FileRecord, { type: "ENTRY" | "CHUNK" }>): void {
   switch (record.type) {
     case "UP":
     case "LISTED":
@@ -176,9 +195,6 @@ function writeFields(body: Writer, record: Exclude<FileRecord, { type: "ENTRY" }
       break;
     case "START":
       body.varint(record.id).varint(record.offset);
-      break;
-    case "CHUNK":
-      body.raw(record.content);
       break;
     case "END":
       body.varint(record.size).raw(record.digest);

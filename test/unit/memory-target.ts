@@ -132,6 +132,24 @@ export class MemoryDisk {
   }
 
   attributes(path: string): Attributes | undefined {
+    const node = this.#find(path);
+    return node?.kind === "file" || node?.kind === "directory"
+      ? { mode: node.mode, mtime: node.mtime }
+      : undefined;
+  }
+
+  /** The content of a file below the target. */
+  fileOf(path: string): Uint8Array | undefined {
+    const node = this.#find(path);
+    return node?.kind === "file" ? node.content : undefined;
+  }
+
+  /** What an earlier try left of a file in the target itself. */
+  putPart(name: string, content: Uint8Array): void {
+    this.#targetNode().parts.set(this.key(name), content);
+  }
+
+  #find(path: string): Node | undefined {
     let node: Node = this.#targetNode();
     for (const name of path.split("/")) {
       const next: Node | undefined =
@@ -139,9 +157,7 @@ export class MemoryDisk {
       if (!next) return undefined;
       node = next;
     }
-    return node.kind === "file" || node.kind === "directory"
-      ? { mode: node.mode, mtime: node.mtime }
-      : undefined;
+    return node;
   }
 
   /** Paths outside the target that are not as they were. */

@@ -1,0 +1,740 @@
+/**
+ * The receiving side of a transfer. Records come in one by one; what each entry becomes is decided here:
+ *
+ *   ENTRY --decide--> REFUSE | PASS                                        a bad name, not wanted, taken by something else
+ *            |------> WANT ------------> START CHUNK... END --store--> STORED | FAILED
+ *            `------> COMPARE -> EQUAL --+--> STORED                       it was there, byte for byte
+ *                                        `--> WANT | PASS | REFUSE         a conflict
+ *
+ * Nothing that the sender says becomes a path: names are single components, checked, and the target follows no links.
+ */
+import { asDcpipeError, DcpipeError } from "../errors.ts";
+import type { Stream } from "../session/stream.ts";
+import { protocolError, sameBytes } from "../wire/bytes.ts";
+import { ENTRY_WINDOW, MAX_DEPTH, type Entry, type FileRecord } from "../wire/file.ts";
+import { REASONS, type Reason } from "../wire/frame.ts";
+import { Arrival } from "./arrival.ts";
+import {
+  isReason,
+  type Attributes,
+  type Digest,
+  type Found,
+  type TargetDirectory,
+  type TransferResult,
+} from "./endpoints.ts";
+import { Folder } from "./folder.ts";
+import { Pacer } from "./limit.ts";
+import { checkName, checkTarget, numberedName } from "./names.ts";
+import { ProblemList } from "./problems.ts";
+import type { Conflict, Listed, ReceiveOptions } from "./receive.ts";
+import { RecordReader, RecordWriter } from "./records.ts";
+import { Slots } from "./slots.ts";
+
+/** Files whose way to the disk's platter is waited for at a time: filesystems commit many at once at the price of one. */
+const STORES = 64;
+/** "name (1)" to "name (999)". */
+const MAX_NUMBER = 999;
+/** Progress is told this often. Milliseconds. */
+const REPORT_MS = 200;
+const TWICE = "another one came with this name, or one that is the same here";
+/** What a text is called when it has to be a file. */
+const TEXT_NAME = "text.txt";
+
+/** An entry that is not settled yet. */
+interface Incoming {
+  readonly id: number;
+  readonly entry: Exclude<Entry, { kind: "directory" }>;
+  readonly folder: Folder;
+  /** Its name here; another one than the sender's after a conflict. */
+  name: string;
+  number: number;
+  /** Another one came with the same name. */
+  readonly twice: boolean;
+  state: "deciding" | "comparing" | "wanted" | "arriving" | "storing";
+  /** Takes the place of what has the name. */
+  replace: boolean;
+  /** What was said to be here: the first `length` bytes, and their running digest. */
+  have: { readonly length: number; readonly digest: Digest } | undefined;
+}
+
+export class Receiver {
+  /** Resolves with the result, when there is one. */
+  readonly ended: Promise<TransferResult>;
+  #resolveEnded!: (result: TransferResult) => void;
+  readonly #stream: Stream;
+  readonly #options: ReceiveOptions;
+  readonly #reader: RecordReader;
+  readonly #writer: RecordWriter;
+  readonly #root: Folder;
+  readonly #problems = new ProblemList();
+  readonly #unsettled = new Map<number, Incoming | Folder>();
+  readonly #stores: Slots;
+  readonly #pacer: Pacer | undefined;
+  /** Where the sender is. */
+  #folder: Folder;
+  #entries = 0;
+  #top = 0;
+  #listed = false;
+  #done = false;
+  /** Entries that wait for the answer to the question, and what it is about. */
+  #held: { readonly decide: () => Promise<void> | void; readonly listed: Listed | undefined }[] | undefined;
+  #counting = false;
+  #total: { readonly entries: number; readonly bytes: number } | undefined;
+  /** What was agreed to; more is refused. */
+  #agreed: { readonly entries: number; readonly bytes: number } | undefined;
+  #conflict: Conflict | undefined;
+  #arrival: Arrival | undefined;
+  #arriving: Incoming | undefined;
+  #listedBytes = 0;
+  #listedFiles = 0;
+  #unknown = false;
+  #files = 0;
+  #directories = 0;
+  #unchanged = 0;
+  #passed = 0;
+  #bytes = 0;
+  #moved = 0;
+  #settledBytes = 0;
+  #current = "";
+  /** What ended it all while nobody was looking. */
+  #failure: DcpipeError | undefined;
+
+  constructor(stream: Stream, options: ReceiveOptions) {
+    this.#stream = stream;
+    this.#options = options;
+    this.#reader = new RecordReader(stream, options.codec);
+    this.#writer = new RecordWriter(stream);
+    this.#root = new Folder(undefined, undefined, "", { mode: 0, mtime: 0 }, options.target);
+    this.#folder = this.#root;
+    this.#stores = new Slots(options.stores ?? STORES, (error) => {
+      this.#failure = asDcpipeError(error, "IO");
+      // Wakes who waits for the next record.
+      this.#stream.reset(reasonOf(this.#failure), this.#failure.message);
+    });
+    this.#pacer = options.limit === undefined ? undefined : new Pacer(options.limit);
+    this.#held = options.approve ? [] : undefined;
+    this.ended = new Promise((resolve) => (this.#resolveEnded = resolve));
+  }
+
+  async run(): Promise<TransferResult> {
+    const ticker = setInterval(() => {
+      this.#report();
+    }, REPORT_MS);
+    try {
+      for (;;) {
+        const record = await this.#reader.next();
+        if (!record) break;
+        if (this.#done) throw protocolError("a record after DONE");
+        await this.#handle(record);
+        await this.#writer.room();
+      }
+      if (!this.#done) throw new DcpipeError("INCOMPLETE", "the other side ended before it was done");
+      await this.#root.finish(false);
+      await this.#writer.flush();
+      this.#current = "";
+      this.#report();
+      const result = {
+        files: this.#files,
+        directories: this.#directories,
+        bytes: this.#bytes,
+        moved: this.#moved,
+        unchanged: this.#unchanged,
+        passed: this.#passed,
+        problems: this.#problems,
+      };
+      this.#resolveEnded(result);
+      await this.#stream.end();
+      return result;
+    } catch (error) {
+      throw this.#failure ?? error;
+    } finally {
+      clearInterval(ticker);
+      this.#writer.close();
+    }
+  }
+
+  /** Leaves what arrived for another try. Never rejects. */
+  async abandon(): Promise<void> {
+    this.#pacer?.cancel();
+    await this.#arrival?.abandon();
+    await this.#stores.idle();
+    for (let folder: Folder | undefined = this.#folder; folder; folder = folder.parent)
+      await folder.abandon();
+  }
+
+  async #handle(record: FileRecord): Promise<void> {
+    switch (record.type) {
+      case "ENTRY":
+        return this.#enter(record.entry);
+      case "UP": {
+        const left = this.#folder;
+        if (!left.parent) throw protocolError("UP from the top");
+        this.#folder = left.parent;
+        return this.#hold(() => {
+          this.#leave(left);
+        });
+      }
+      case "MISSING":
+        if (this.#listed) throw protocolError("MISSING after LISTED");
+        this.#problems.fail({
+          name: this.#folder.path + record.name,
+          reason: record.reason,
+          text: record.text,
+        });
+        return;
+      case "LISTED":
+        if (this.#listed || this.#folder !== this.#root) throw protocolError("LISTED out of place");
+        this.#listed = true;
+        return this.#ask();
+      case "TOTALS":
+        return this.#takeTotals(record);
+      case "START":
+        return this.#start(record.id, record.offset);
+      case "CHUNK":
+        return this.#chunk(record.content);
+      case "END":
+        return this.#end(record.size, record.digest);
+      case "BROKEN":
+        return this.#broken(record.id, record.reason, record.text);
+      case "EQUAL":
+        return this.#compared(record.id, record.equal);
+      case "DONE":
+        if (!this.#listed || this.#unsettled.size > 0) throw protocolError("DONE before the end");
+        this.#done = true;
+        return;
+      default:
+        throw protocolError(`${record.type} is not for the receiver`);
+    }
+  }
+
+  // The list, and the question about it.
+
+  async #enter(entry: Entry): Promise<void> {
+    if (this.#listed) throw protocolError("an entry after LISTED");
+    if (this.#unsettled.size >= ENTRY_WINDOW) throw protocolError("more entries than the window holds");
+    const id = this.#entries++;
+    const above = this.#folder;
+    const top = above === this.#root;
+    const sent = entry.kind === "text" ? TEXT_NAME : entry.name;
+    const name = top ? (this.#options.name ?? sent) : sent;
+    if (top) this.#top++;
+    if (entry.kind === "file" || entry.kind === "text") {
+      this.#listedFiles++;
+      this.#listedBytes += entry.size ?? 0;
+      if (entry.size === undefined) this.#unknown = true;
+    }
+    const given = top && this.#options.name !== undefined;
+    const objection = this.#objection(entry, given ? undefined : name, above);
+    const twice = !objection && !above.take(name, this.#options.target.folding);
+    const listed = objection ? undefined : describe(entry, above.path + name);
+    above.enter();
+    if (entry.kind === "directory") {
+      if (above.depth >= MAX_DEPTH) throw protocolError("directories are too deep");
+      const folder = new Folder(above, id, name, { mode: entry.mode, mtime: entry.mtime });
+      this.#unsettled.set(id, folder);
+      this.#folder = folder;
+      return this.#hold(
+        () =>
+          this.#decideFolder(folder, objection ?? (twice ? new DcpipeError("REFUSED", TWICE) : undefined)),
+        listed,
+      );
+    }
+    const incoming: Incoming = {
+      id,
+      entry,
+      folder: above,
+      name,
+      number: 0,
+      twice,
+      state: "deciding",
+      replace: false,
+      have: undefined,
+    };
+    this.#unsettled.set(id, incoming);
+    return this.#hold(() => this.#decide(incoming, objection), listed);
+  }
+
+  /** Why an entry is refused whatever is here. */
+  #objection(entry: Entry, name: string | undefined, above: Folder): DcpipeError | undefined {
+    try {
+      if (entry.kind === "text" && this.#options.ontext) return undefined;
+      if (name !== undefined) checkName(name, this.#options.windows);
+      if (entry.kind === "link") checkTarget(entry.target, above.depth);
+      if (this.#options.name !== undefined && above === this.#root && this.#top > 1)
+        throw new DcpipeError("REFUSED", "more than one thing comes, and only one name was given for them");
+      if (this.#agreed && (this.#entries > this.#agreed.entries || this.#listedBytes > this.#agreed.bytes))
+        throw new DcpipeError("REFUSED", "it is more than was announced");
+      return undefined;
+    } catch (error) {
+      return asDcpipeError(error, "REFUSED");
+    }
+  }
+
+  /** Decides now, or when the question is answered. */
+  async #hold(decide: () => Promise<void> | void, listed?: Listed): Promise<void> {
+    if (!this.#held) return decide();
+    this.#held.push({ decide, listed });
+    // No more will come until something is settled: the sender has to count.
+    if (this.#unsettled.size < ENTRY_WINDOW || this.#counting) return;
+    this.#counting = true;
+    this.#writer.put({ type: "COUNT" });
+  }
+
+  async #takeTotals(totals: { last: boolean; entries: number; bytes: number }): Promise<void> {
+    this.#total = totals;
+    if (!this.#held || !this.#counting) return;
+    this.#options.oncounting?.(totals.entries, totals.bytes);
+    if (totals.last) await this.#ask();
+  }
+
+  async #ask(): Promise<void> {
+    const held = this.#held;
+    if (!held) return;
+    const entries = held.flatMap(({ listed }) => listed ?? []);
+    const counted = this.#listed ? undefined : this.#total;
+    const total = counted ?? { entries: this.#entries, bytes: this.#listedBytes };
+    const texts = this.#options.ontext && entries.every(({ kind }) => kind === "text");
+    if (entries.length > 0 && !texts) {
+      const offer = { entries, complete: this.#listed, total, unknown: this.#unknown };
+      if (!((await this.#options.approve?.(offer)) ?? true))
+        throw new DcpipeError("REFUSED", "the receiving side does not want it");
+    }
+    this.#agreed = total;
+    this.#held = undefined;
+    for (const { decide } of held) await decide();
+  }
+
+  // Directories.
+
+  async #decideFolder(folder: Folder, objection: DcpipeError | undefined): Promise<void> {
+    const { parent, id = 0 } = folder;
+    if (parent?.closed) {
+      folder.closed = true;
+      this.#pass(folder, id);
+      return;
+    }
+    if (objection) {
+      folder.closed = true;
+      this.#refuse(folder, id, folder.path.slice(0, -1), objection);
+      return;
+    }
+    if (this.#options.onlisted) {
+      this.#options.onlisted(describeFolder(folder));
+      return;
+    }
+    if (this.#options.wanted && !this.#options.wanted(folder.path.slice(0, -1))) return;
+    await this.#makeFolder(folder);
+  }
+
+  /** Makes a directory, under another name when a conflict says so. False when there is none then. */
+  async #makeFolder(folder: Folder): Promise<boolean> {
+    const { name, path } = folder;
+    for (let number = 1; ; number++) {
+      try {
+        await folder.open();
+        return true;
+      } catch (error) {
+        const failure = asDcpipeError(error, "IO", "could not make the directory");
+        if (failure.code === "NO_SPACE") throw failure;
+        const policy = failure.code === "EXISTS" ? await this.#policy(path.slice(0, -1)) : "refuse";
+        if (policy === "rename" && number <= MAX_NUMBER) {
+          folder.name = numberedName(name, number);
+          continue;
+        }
+        folder.closed = true;
+        if (policy === "skip") this.#pass(folder, folder.id ?? 0);
+        else this.#refuse(folder, folder.id ?? 0, path.slice(0, -1), failure);
+        return false;
+      }
+    }
+  }
+
+  /** One thing in the directory is settled, or the sender has left it: after the last one it gets its attributes. */
+  #leave(folder: Folder): void {
+    if (!folder.leave()) return;
+    const { id, parent, path } = folder;
+    if (id === undefined || !parent) return;
+    // Refused or passed over, and answered so; what is above has waited for it all the same.
+    if (folder.closed) {
+      this.#leave(parent);
+      return;
+    }
+    if (!folder.made) {
+      this.#passed++;
+      this.#settle(id);
+      this.#writer.put({ type: "PASS", id });
+      this.#leave(parent);
+      return;
+    }
+    const force = (this.#conflict ?? this.#options.conflict) === "overwrite";
+    void this.#stores.run(async () => {
+      try {
+        await folder.finish(force);
+        this.#directories++;
+        this.#settle(id);
+        this.#writer.put({ type: "STORED", id });
+      } catch (error) {
+        this.#fail(id, path.slice(0, -1), error);
+      }
+      this.#leave(parent);
+    });
+  }
+
+  // Files, links and texts.
+
+  async #decide(incoming: Incoming, objection: DcpipeError | undefined): Promise<void> {
+    const { id, entry, folder, name } = incoming;
+    const path = folder.path + name;
+    if (folder.closed) {
+      this.#pass(incoming, id);
+      return;
+    }
+    if (objection) {
+      this.#refuse(incoming, id, path, objection);
+      return;
+    }
+    if (this.#options.onlisted) {
+      this.#options.onlisted(describe(entry, path));
+      this.#pass(incoming, id);
+      return;
+    }
+    if (entry.kind === "text" && this.#options.ontext) {
+      this.#want(incoming);
+      return;
+    }
+    if (this.#options.wanted && !this.#options.wanted(path)) {
+      this.#pass(incoming, id);
+      return;
+    }
+    if (!(await this.#makeFolder(folder))) {
+      this.#pass(incoming, id);
+      return;
+    }
+    await this.#guard(incoming, () => {
+      if (!incoming.twice) return this.#place(incoming);
+      if (this.#options.conflict !== "rename") throw new DcpipeError("REFUSED", TWICE);
+      return this.#conflicting(incoming, { kind: "file", size: 0 });
+    });
+  }
+
+  /** What fails here concerns this entry alone, but for a full disk. */
+  async #guard(incoming: Incoming, work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
+    } catch (error) {
+      const failure = asDcpipeError(error, "IO", "could not store it");
+      if (failure.code === "NO_SPACE" || failure.code === "PROTOCOL") throw failure;
+      this.#refuse(incoming, incoming.id, incoming.folder.path + incoming.name, failure);
+    }
+  }
+
+  /** Finds a place for a file or link: its name, or the next free one. */
+  async #place(incoming: Incoming): Promise<void> {
+    const { entry, folder } = incoming;
+    const directory = await folder.open();
+    const found = directory.fresh ? undefined : await directory.find(incoming.name);
+    if (found) {
+      if (entry.kind === "link" && found.kind === "link" && found.target === entry.target) {
+        this.#keep(incoming);
+        return;
+      }
+      if (entry.kind !== "link" && found.kind === "file" && found.size === entry.size)
+        return this.#compare(incoming, directory);
+      return this.#conflicting(incoming, found);
+    }
+    await this.#take(incoming, directory);
+  }
+
+  async #take(incoming: Incoming, directory: TargetDirectory): Promise<void> {
+    const { entry } = incoming;
+    if (entry.kind === "link") {
+      await directory.link(incoming.name, entry.target, entry.mtime, incoming.replace);
+      this.#files++;
+      this.#stored(incoming);
+      return;
+    }
+    const part = directory.fresh ? undefined : await directory.part(incoming.name);
+    if (!part) {
+      this.#want(incoming);
+      return;
+    }
+    if (entry.size === undefined || part.size > entry.size) part.content.cancel();
+    else {
+      this.#current = incoming.folder.path + incoming.name;
+      const digest = this.#options.createDigest();
+      const length = await readAll(part.content, digest);
+      if (length > 0) incoming.have = { length, digest };
+    }
+    this.#want(incoming);
+  }
+
+  #want(incoming: Incoming): void {
+    incoming.state = "wanted";
+    const { id, have } = incoming;
+    this.#writer.put({ type: "WANT", id, length: have?.length ?? 0, digest: have?.digest.copy().digest() });
+  }
+
+  /** There is a file of that name and size: is it the same? */
+  async #compare(incoming: Incoming, directory: TargetDirectory): Promise<void> {
+    this.#current = incoming.folder.path + incoming.name;
+    const digest = this.#options.createDigest();
+    const length = await readAll(await directory.read(incoming.name), digest);
+    incoming.state = "comparing";
+    this.#writer.put({ type: "COMPARE", id: incoming.id, length, digest: digest.digest() });
+  }
+
+  async #compared(id: number, equal: boolean): Promise<void> {
+    const incoming = this.#incoming(id, "comparing");
+    if (equal) {
+      this.#keep(incoming);
+      return;
+    }
+    incoming.state = "deciding";
+    await this.#guard(incoming, () => this.#conflicting(incoming, { kind: "file", size: 0 }));
+  }
+
+  /** It is here already. */
+  #keep(incoming: Incoming): void {
+    const { entry } = incoming;
+    if (entry.kind !== "link") {
+      this.#bytes += entry.size ?? 0;
+      this.#settledBytes += entry.size ?? 0;
+      this.#unchanged++;
+    }
+    this.#files++;
+    this.#stored(incoming);
+  }
+
+  async #conflicting(incoming: Incoming, found: Found): Promise<void> {
+    const { id, folder, entry } = incoming;
+    const path = folder.path + incoming.name;
+    switch (await this.#policy(path)) {
+      case "skip": {
+        this.#pass(incoming, id);
+        return;
+      }
+      case "rename": {
+        const sent =
+          entry.kind === "text"
+            ? TEXT_NAME
+            : folder === this.#root
+              ? (this.#options.name ?? entry.name)
+              : entry.name;
+        const { folding } = this.#options.target;
+        do {
+          if (++incoming.number > MAX_NUMBER)
+            throw new DcpipeError("EXISTS", "every other name is taken too");
+          incoming.name = numberedName(sent, incoming.number);
+        } while (!folder.take(incoming.name, folding));
+        return this.#place(incoming);
+      }
+      case "overwrite":
+        if (found.kind === "directory" || found.kind === "other") break;
+        incoming.replace = true;
+        return this.#take(incoming, await folder.open());
+      case "refuse":
+    }
+    const what =
+      found.kind === "file"
+        ? ""
+        : found.kind === "directory"
+          ? " as a directory"
+          : found.kind === "link"
+            ? " as a link"
+            : " as something else";
+    throw new DcpipeError("EXISTS", `${incoming.name} exists already${what}, and is left as it is`);
+  }
+
+  async #policy(path: string): Promise<Conflict> {
+    const { conflict } = this.#options;
+    this.#conflict ??= typeof conflict === "function" ? await conflict(path) : conflict;
+    return this.#conflict;
+  }
+
+  // Content.
+
+  async #start(id: number, offset: number): Promise<void> {
+    if (this.#arriving) throw protocolError("START in the middle of a file");
+    const incoming = this.#incoming(id, "wanted");
+    const { entry, have, folder, name } = incoming;
+    if (entry.kind === "link") throw protocolError("START of a link");
+    if (offset !== 0 && offset !== have?.length)
+      throw protocolError("START at an offset that was not offered");
+    if (this.#options.stores === 1) await this.#stores.idle();
+    incoming.state = "arriving";
+    this.#arriving = incoming;
+    this.#current = folder.path + name;
+    const kept = offset > 0 ? have : undefined;
+    const text = entry.kind === "text" && this.#options.ontext !== undefined;
+    this.#arrival = new Arrival(
+      text ? undefined : async (from) => (await folder.open()).create(incoming.name, from),
+      kept?.digest ?? this.#options.createDigest(),
+      entry.size,
+      offset,
+    );
+  }
+
+  async #chunk(content: Uint8Array): Promise<void> {
+    const arrival = this.#arrival;
+    if (!arrival) throw protocolError("content without a file");
+    await this.#pacer?.take(content.length);
+    const failure = await arrival.write(content);
+    if (!failure || !this.#arriving) return;
+    // The rest of it comes all the same, and is not looked at.
+    const { id, folder, name } = this.#arriving;
+    this.#fail(id, folder.path + name, failure);
+    this.#leave(folder);
+  }
+
+  async #end(size: number, digest: Uint8Array): Promise<void> {
+    const [incoming, arrival] = [this.#arriving, this.#arrival];
+    if (!incoming || !arrival) throw protocolError("END without a file");
+    this.#arriving = undefined;
+    this.#arrival = undefined;
+    if (arrival.failed) return;
+    incoming.state = "storing";
+    const { id, folder, name, entry } = incoming;
+    const path = folder.path + name;
+    await this.#stores.run(async () => {
+      try {
+        if (size !== arrival.size || (arrival.expected !== undefined && size !== arrival.expected))
+          throw new DcpipeError("CHECKSUM", `${arrival.size} bytes arrived, ${size} were sent`);
+        if (!sameBytes(digest, arrival.digest())) throw new DcpipeError("CHECKSUM", "the checksums differ");
+        if (entry.kind === "text" && this.#options.ontext) await this.#options.ontext(arrival.text());
+        else await arrival.commit(attributesOf(entry), incoming.replace);
+        this.#files++;
+        this.#bytes += arrival.size;
+        this.#settledBytes += arrival.size;
+        this.#moved += arrival.moved;
+        this.#stored(incoming);
+      } catch (error) {
+        await arrival.abandon();
+        this.#fail(id, path, error);
+        this.#leave(folder);
+      }
+    });
+  }
+
+  async #broken(id: number, reason: Reason, text: string): Promise<void> {
+    const failed = this.#arriving?.id === id && this.#arrival?.failed;
+    if (this.#arriving?.id === id) {
+      await this.#arrival?.abandon();
+      this.#arriving = undefined;
+      this.#arrival = undefined;
+      if (failed) return;
+    }
+    const incoming = this.#unsettled.get(id);
+    if (!incoming || incoming instanceof Folder || !["wanted", "arriving"].includes(incoming.state))
+      throw protocolError("BROKEN for what was not wanted");
+    this.#problems.fail({ name: incoming.folder.path + incoming.name, reason, text });
+    this.#settle(id);
+    this.#leave(incoming.folder);
+  }
+
+  // Answers.
+
+  #incoming(id: number, state: Incoming["state"]): Incoming {
+    const incoming = this.#unsettled.get(id);
+    if (!incoming || incoming instanceof Folder || incoming.state !== state)
+      throw protocolError("an answer to what was not asked");
+    return incoming;
+  }
+
+  #stored({ id, folder }: Incoming): void {
+    this.#settle(id);
+    this.#writer.put({ type: "STORED", id });
+    this.#leave(folder);
+  }
+
+  #pass(what: Incoming | Folder, id: number): void {
+    this.#passed++;
+    this.#settle(id);
+    this.#writer.put({ type: "PASS", id });
+    if (!(what instanceof Folder)) this.#leave(what.folder);
+  }
+
+  #refuse(what: Incoming | Folder, id: number, path: string, failure: DcpipeError): void {
+    const reason = reasonOf(failure);
+    const problem = { name: path, reason, text: failure.message };
+    if (reason === "REFUSED" || reason === "EXISTS") this.#problems.refuse(problem);
+    else this.#problems.fail(problem);
+    this.#settle(id);
+    if (reason === "REFUSED" || reason === "EXISTS")
+      this.#writer.put({ type: "REFUSE", id, reason, text: failure.message });
+    else this.#writer.put({ type: "FAILED", id, reason, text: failure.message });
+    if (!(what instanceof Folder)) this.#leave(what.folder);
+  }
+
+  /** Could not be stored. A full disk ends it all: throws. */
+  #fail(id: number, path: string, error: unknown): void {
+    const failure = asDcpipeError(error, "IO", "could not store it");
+    const reason = reasonOf(failure);
+    this.#problems.fail({ name: path, reason, text: failure.message });
+    this.#settle(id);
+    this.#writer.put({ type: "FAILED", id, reason, text: failure.message });
+    if (failure.code === "NO_SPACE") throw failure;
+  }
+
+  #settle(id: number): void {
+    this.#unsettled.delete(id);
+  }
+
+  #report(): void {
+    const { onprogress } = this.#options;
+    if (!onprogress || this.#held) return;
+    const known = this.#listed
+      ? { bytes: this.#listedBytes, files: this.#listedFiles }
+      : this.#total && { bytes: this.#total.bytes, files: undefined };
+    const arrival = this.#arrival;
+    onprogress({
+      name: this.#current,
+      bytes: this.#settledBytes + (arrival?.size ?? 0),
+      total: this.#unknown ? undefined : known?.bytes,
+      files: this.#files,
+      totalFiles: known?.files,
+      file: { bytes: arrival?.size ?? 0, total: arrival?.expected },
+    });
+  }
+}
+
+function attributesOf(entry: Incoming["entry"]): Attributes {
+  return entry.kind === "file" ? entry : { mode: 0o644, mtime: Date.now() * 1000 };
+}
+
+function describe(entry: Entry, path: string): Listed {
+  switch (entry.kind) {
+    case "file":
+      return { path, kind: "file", size: entry.size, mtime: entry.mtime };
+    case "text":
+      return { path, kind: "text", size: entry.size };
+    case "link":
+      return { path, kind: "link", size: undefined, target: entry.target, mtime: entry.mtime };
+    case "directory":
+      return { path, kind: "directory", size: undefined, mtime: entry.mtime };
+  }
+}
+
+function describeFolder({ path, attributes }: Folder): Listed {
+  return { path: path.slice(0, -1), kind: "directory", size: undefined, mtime: attributes.mtime };
+}
+
+/** Reads to the end. Returns how many bytes that were. */
+async function readAll(
+  source: { read(): Promise<Uint8Array | undefined>; cancel(): void },
+  digest: Digest,
+): Promise<number> {
+  let length = 0;
+  try {
+    for (let chunk = await source.read(); chunk; chunk = await source.read()) {
+      digest.update(chunk);
+      length += chunk.length;
+    }
+  } finally {
+    source.cancel();
+  }
+  return length;
+}
+
+function reasonOf(error: DcpipeError): Reason {
+  return isReason(error.code, REASONS) ? error.code : "IO";
+}
