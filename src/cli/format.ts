@@ -50,7 +50,7 @@ export function clipMiddle(text: string, columns: number): string {
   if (widthOf(text) <= columns) return text;
   if (columns < 1) return "";
   const behind = Math.ceil((columns - 1) / 2);
-  const characters = [...text];
+  const characters = Array.from(text);
   const head = fitting(characters, columns - 1 - behind);
   const tail = fitting([...characters].reverse(), behind);
   return `${head.join("")}…${tail.reverse().join("")}`;

@@ -32,7 +32,8 @@ export function chooser(patterns: readonly string[]): (path: string) => boolean 
 function compile(option: string, pattern: string): Glob {
   const bare = pattern.replace(/\/+$/, "");
   const path = bare.replace(/^(?:\.?\/+)+/, "");
-  if (path === "") throw new DcpipeError("USAGE", `${option} needs a pattern such as '*.tmp'`);
+  if (path === "" || path === ".")
+    throw new DcpipeError("USAGE", `${option} needs a pattern such as '*.tmp'`);
   try {
     return {
       ofPaths: bare.includes("/"),

@@ -63,7 +63,9 @@ export function totalsOf(offer: Offer): string {
         ? countOf(directories, "directory", "directories")
         : countOf(files, "file");
   const known = total.bytes > 0 || !unknown ? formatBytes(total.bytes) : "";
-  const size = [known, ...(unknown ? [known === "" ? "size not known" : "and more"] : [])].filter(Boolean).join(" ");
+  const size = [known, ...(unknown ? [known === "" ? "size not known" : "and more"] : [])]
+    .filter(Boolean)
+    .join(" ");
   return only?.kind === "directory" ? what : `${what} (${size})`;
 }
 
@@ -102,7 +104,8 @@ function rowsAt(entries: readonly Listed[], depth: number): Row[] {
     const names = entry.path.split("/");
     const key = names.slice(0, depth).join("/");
     let group = groups.get(key);
-    if (!group) groups.set(key, (group = { first: entry, directory: false, files: 0, bytes: 0, unknown: false }));
+    if (!group)
+      groups.set(key, (group = { first: entry, directory: false, files: 0, bytes: 0, unknown: false }));
     if (names.length > depth || entry.kind === "directory") group.directory = true;
     if (entry.kind === "directory") continue;
     group.files++;
@@ -111,7 +114,8 @@ function rowsAt(entries: readonly Listed[], depth: number): Row[] {
   }
   const parents = new Set<string>();
   for (const key of groups.keys())
-    for (let end = key.indexOf("/"); end >= 0; end = key.indexOf("/", end + 1)) parents.add(key.slice(0, end));
+    for (let end = key.indexOf("/"); end >= 0; end = key.indexOf("/", end + 1))
+      parents.add(key.slice(0, end));
   const rows: Row[] = [];
   for (const [key, group] of groups) {
     // What is in it stands in rows of its own.
@@ -133,7 +137,10 @@ function rowsAt(entries: readonly Listed[], depth: number): Row[] {
 function lineOf({ label, note, size }: Row, columns: number): string {
   const room = columns - 1 - SIZE_WIDTH - 2;
   const full = label + note;
-  const name = widthOf(full) <= room || room - note.length < 12 ? clipMiddle(full, room) : clipMiddle(label, room - note.length) + note;
+  const name =
+    widthOf(full) <= room || room - note.length < 12
+      ? clipMiddle(full, room)
+      : clipMiddle(label, room - note.length) + note;
   return `${size.padStart(SIZE_WIDTH)}  ${name}`;
 }
 

@@ -106,8 +106,7 @@ const parser = yargs(words)
   .middleware((argv) => {
     // Said twice, the last word counts; these add up.
     for (const [name, value] of Object.entries(argv)) {
-      if (Array.isArray(value) && !SEVERAL.includes(name))
-        argv[name] = value.at(-1) as unknown;
+      if (Array.isArray(value) && !SEVERAL.includes(name)) argv[name] = value.at(-1) as unknown;
     }
   }, true)
   .middleware((argv) => {

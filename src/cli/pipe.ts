@@ -13,7 +13,6 @@ import { formatBytes } from "./format.ts";
 import { parseRate, type CommonOptions } from "./options.ts";
 import { runCommand } from "./session.ts";
 
-
 export interface PipeArguments extends CommonOptions {
   readonly peer?: string | undefined;
   readonly output?: string | undefined;

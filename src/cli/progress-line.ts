@@ -61,8 +61,8 @@ function timeLeft({ bytes, total }: Progress, { bytesPerSecond, stalled }: Pace)
 /** The file at work in so many columns, with its own percentage when it is a large one of several. */
 function nameOf({ name, file, totalFiles }: Progress, columns: number): string {
   if (name === "") return "";
-  const large = totalFiles !== 1 && file.total !== undefined && file.total >= LARGE_FILE;
-  const own = large ? ` ${percent(file.bytes, file.total ?? 0)}` : "";
+  const own =
+    totalFiles !== 1 && (file.total ?? 0) >= LARGE_FILE ? ` ${percent(file.bytes, file.total ?? 0)}` : "";
   const shown = escapeText(name);
   for (const suffix of [own, ""]) {
     const rest = columns - suffix.length;

@@ -47,8 +47,7 @@ export class ProgressShow {
   counting(entries: number, bytes: number): void {
     if (!this.#due(performance.now())) return;
     if (this.#output.style === "json") this.#output.event({ event: "counting", entries, bytes });
-    else
-      this.#output.line(`counting ... ${countOf(entries, "entry", "entries")}, ${formatBytes(bytes)}`);
+    else this.#output.line(`counting ... ${countOf(entries, "entry", "entries")}, ${formatBytes(bytes)}`);
   }
 
   stop(): void {

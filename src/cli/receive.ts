@@ -155,7 +155,8 @@ class Question {
 
   async ask(offer: Offer): Promise<boolean> {
     const entries = offer.entries.filter(({ path }) => this.#chosen(path));
-    const left = entries.length === offer.entries.length ? offer : { ...offer, entries, total: totalOf(entries) };
+    const left =
+      entries.length === offer.entries.length ? offer : { ...offer, entries, total: totalOf(entries) };
     // Nothing of it is wanted: nothing to ask.
     if (offer.complete && left.total.entries === 0) return true;
     const yes = await askApproval(left, this.#into, this.#ui, this.#session);
@@ -197,7 +198,8 @@ class Listing {
   }
 
   get text(): string {
-    const directories = this.#directories === 0 ? "" : `, ${countOf(this.#directories, "directory", "directories")}`;
+    const directories =
+      this.#directories === 0 ? "" : `, ${countOf(this.#directories, "directory", "directories")}`;
     return `${countOf(this.#files, "file")}${directories}, ${formatBytes(this.#bytes)}; nothing was written`;
   }
 }

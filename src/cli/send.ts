@@ -40,7 +40,8 @@ export async function runSend(options: SendArguments): Promise<never> {
     });
     // `.` and `..` have names too.
     const { what } = sources;
-    const name = what === undefined || sources.stdin || options.text !== undefined ? what : basename(resolve(what));
+    const name =
+      what === undefined || sources.stdin || options.text !== undefined ? what : basename(resolve(what));
     finish({ side: "send", what: name, disk: true, seconds: clock.seconds, path: ui.path, result }, ui);
   });
 }

@@ -48,7 +48,8 @@ export async function findSources(options: SourceOptions): Promise<Sources> {
     return { what: "the text", stdin: false, notes: [], tree: () => oneEntry(textEntry(text)) };
   }
   const onDisk = paths.filter((path) => path !== "-");
-  if (paths.length === 0) throw new DcpipeError("USAGE", "nothing to send: give a PATH, - for stdin, or --text");
+  if (paths.length === 0)
+    throw new DcpipeError("USAGE", "nothing to send: give a PATH, - for stdin, or --text");
   if (onDisk.length > 0) await checkPaths(onDisk, { follow });
   const only = paths.length === 1 ? paths[0] : undefined;
   return {

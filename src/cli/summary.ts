@@ -59,10 +59,10 @@ export function summary(ending: Ending): string {
   const { files, directories, unchanged, passed } = result;
   const verb = side === "send" ? "Sent" : "Received";
   if (files + directories === 0) return `${verb} nothing${passed > 0 ? `: ${passedOver(ending)}` : ""}`;
+  const lone = files === 1 && directories === 0 && ending.what !== undefined;
   const counts = [
-    ...(files === 1 && directories === 0 && ending.what !== undefined ? [] : [countOf(files, "file")]),
-    ...(files === 0 ? [countOf(directories, "directory", "directories")] : []),
-    ...(files === 0 ? [] : [formatBytes(result.bytes)]),
+    ...(lone || files === 0 ? [] : [countOf(files, "file")]),
+    files === 0 ? countOf(directories, "directory", "directories") : formatBytes(result.bytes),
   ].join(", ");
   const name = ending.what === undefined ? "" : `${escapeText(ending.what)}: `;
   const there = result.bytes - result.moved;
@@ -82,7 +82,8 @@ export function summary(ending: Ending): string {
 /** ` in 1 min 3 s (55 MiB/s, direct)` */
 function duration({ result, seconds, path }: Ending): string {
   const time = seconds < 10 ? `${Math.max(0.1, seconds).toFixed(1)} s` : formatSeconds(seconds);
-  const rate = result.moved > 0 && seconds > 0 ? [`${formatBytes(result.moved / Math.max(0.1, seconds))}/s`] : [];
+  const rate =
+    result.moved > 0 && seconds > 0 ? [`${formatBytes(result.moved / Math.max(0.1, seconds))}/s`] : [];
   const way = path === undefined ? [] : [path === "direct" ? path : path === "turn" ? "TURN relay" : "relay"];
   const details = [...rate, ...way];
   return ` in ${time}${details.length > 0 ? ` (${details.join(", ")})` : ""}`;

@@ -189,7 +189,8 @@ export class Ui {
 
   /** What was refused, or failed. Said even with -q. */
   problems(problems: readonly Problem[], lines: readonly string[]): void {
-    for (const { name, reason, text } of problems) this.#event({ event: "problem", path: name, reason, text });
+    for (const { name, reason, text } of problems)
+      this.#event({ event: "problem", path: name, reason, text });
     for (const line of lines) this.#always(`  ${line}`);
   }
 
