@@ -76,7 +76,7 @@ export { decodeToken, looksLikeToken } from "./wire/token.ts";
 
 export { pipe, type PipeOptions } from "./apps/pipe.ts";
 export { sendFiles, type SendOptions } from "./apps/send.ts";
-export { receiveFiles, type ReceiveOptions } from "./apps/receive.ts";
+export { receiveFiles, type Conflict, type Listed, type Offer, type ReceiveOptions } from "./apps/receive.ts";
 export { limitSource } from "./apps/limit.ts";
 export { checkName, escapeText } from "./apps/names.ts";
 export type {

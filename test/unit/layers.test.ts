@@ -54,7 +54,7 @@ const ROOMS: Readonly<Record<string, Room>> = {
   cli: {
     imports: ["errors", "index", "server"],
     node: true,
-    packages: ["yargs", "chalk", "ora", "qrcode-terminal"],
+    packages: ["yargs", "chalk", "ora", "picomatch", "qrcode-terminal"],
   },
 };
 
