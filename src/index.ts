@@ -75,25 +75,34 @@ export {
 export { decodeToken, looksLikeToken } from "./wire/token.ts";
 
 export { pipe, type PipeOptions } from "./apps/pipe.ts";
-export { sendFiles, type SendOptions, type TransferResult } from "./apps/send.ts";
-export { receiveFiles, type ReceiveOptions } from "./apps/receive.ts";
+export { sendFiles, type SendOptions } from "./apps/send.ts";
+export { receiveFiles, type Conflict, type Listed, type Offer, type ReceiveOptions } from "./apps/receive.ts";
 export { limitSource } from "./apps/limit.ts";
 export { checkName, escapeText } from "./apps/names.ts";
 export type {
+  Attributes,
+  Codec,
   Digest,
   FileSink,
-  FileTarget,
-  IncomingFile,
+  Found,
+  Problem,
+  Problems,
   Progress,
   Sink,
   Source,
+  SourceContent,
+  SourceEntry,
   SourceFile,
+  SourceTree,
+  TargetDirectory,
+  TransferResult,
 } from "./apps/endpoints.ts";
 
 export { configPath, readConfig, type Config } from "./node/config.ts";
+export { codec } from "./node/codec.ts";
 export { createDigest } from "./node/digest.ts";
-export { checkSource, diskTarget, findPlace, openSource, type DiskPlace } from "./node/disk.ts";
 export { toDuplex } from "./node/duplex.ts";
+export { diskTarget, findPlace, stdoutTarget, type DiskPlace } from "./node/target.ts";
 export {
   findOffer,
   offerTokenFile,
@@ -102,5 +111,6 @@ export {
   writeTokenFile,
 } from "./node/tokenfile.ts";
 export { runVia, type Via } from "./node/via.ts";
+export { checkPaths, walkPaths, type WalkOptions } from "./node/walk.ts";
 export { preload } from "./node/rtc.ts";
 export { readableSource, stdinSource, stdoutSink, writableSink } from "./node/stdio.ts";

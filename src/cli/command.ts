@@ -1,6 +1,7 @@
 /** What the verbs share: a command as it was given, and what comes of meeting the other side. */
 import type { Role, Session } from "../index.ts";
 import type { CommonOptions } from "./options.ts";
+import type { Hints } from "./status.ts";
 
 export interface Command {
   readonly argument: string | undefined;
@@ -9,6 +10,10 @@ export interface Command {
   readonly stdinIsPayload: boolean;
   /** The other side's command around its token or code, e.g. `dcpipe receive TOKEN`. */
   readonly counterpart: (peer: string) => string;
+  /** Said before anything else. */
+  readonly notes?: readonly string[];
+  /** What to do about an error, where the command knows better than the common table. */
+  readonly hints?: Hints;
 }
 
 export interface Met {

@@ -5,18 +5,20 @@
 import { readFileSync } from "node:fs";
 import yargs from "yargs";
 import { asDcpipeError, DcpipeError } from "../errors.ts";
+import { receiveOptions, sendOptions } from "./file-options.ts";
 import { commonOptions } from "./options.ts";
 import type { PipeArguments } from "./pipe.ts";
 import type { ReceiveArguments } from "./receive.ts";
 import { rendezvousOptions, type RendezvousArguments } from "./rendezvous-options.ts";
 import type { SendArguments } from "./send.ts";
 
-const OUTPUT = "where to: directory, file, or - for stdout";
-
 function version(): string {
   const file = new URL("../../package.json", import.meta.url);
   return (JSON.parse(readFileSync(file, "utf8")) as { version: string }).version;
 }
+
+/** What may be given more than once. */
+const SEVERAL = ["_", "stun", "turn", "path", "exclude", "only"];
 
 /** Stands for `-` while yargs reads the arguments; none of them can hold a NUL. */
 const DASH = "\0-";
@@ -55,33 +57,26 @@ const parser = yargs(words)
     async (argv) => (await import("./pipe.ts")).runPipe(argv as unknown as PipeArguments),
   )
   .command(
-    "send <path..>",
-    "send files",
+    "send [path..]",
+    "send files and directories",
     (y) =>
-      commonOptions(y)
+      sendOptions(commonOptions(y))
         .usage(
-          "Usage: $0 send PATH... [--to PEER]\n\nSends files, or stdin (-). Without PEER: waits, and prints what the other side must run.",
+          "Usage: $0 send PATH... [--to PEER]\n\nSends files, directories, stdin (-) or --text. Without PEER: waits, and prints what to run there.",
         )
-        .positional("path", {
-          type: "string",
-          array: true,
-          demandOption: true,
-          describe: "files; - is stdin",
-        })
-        .option("name", { type: "string", describe: "name for stdin", requiresArg: true })
-        .example("$0 send video.mp4", "then there: dcpipe receive TOKEN"),
+        .positional("path", { type: "string", array: true, describe: "files, directories; - is stdin" })
+        .example("$0 send photos", "then there: dcpipe receive TOKEN"),
     async (argv) => (await import("./send.ts")).runSend(argv as unknown as SendArguments),
   )
   .command(
     ["receive [peer]", "recv"],
     "receive what the other side sends",
     (y) =>
-      commonOptions(y)
+      receiveOptions(commonOptions(y))
         .usage(
-          "Usage: $0 receive [PEER] [-o DIR|FILE|-]\n\nReceives files, verified. Without PEER: waits, and prints what the other side must run.",
+          "Usage: $0 receive [PEER] [-o DIR|FILE|-]\n\nReceives files, verified. Without PEER: waits, and prints what to run there.",
         )
         .positional("peer", { type: "string", describe: "code, link or token; - asks" })
-        .option("output", { alias: "o", type: "string", describe: OUTPUT, requiresArg: true })
         .example("$0 receive TOKEN -o Downloads", "then watch"),
     async (argv) => (await import("./receive.ts")).runReceive(argv as unknown as ReceiveArguments),
   )
@@ -109,10 +104,9 @@ const parser = yargs(words)
     "parse-numbers": true,
   })
   .middleware((argv) => {
-    // Said twice, the last word counts; --stun, --turn and PATH add up.
+    // Said twice, the last word counts; these add up.
     for (const [name, value] of Object.entries(argv)) {
-      if (Array.isArray(value) && !["_", "stun", "turn", "path"].includes(name))
-        argv[name] = value.at(-1) as unknown;
+      if (Array.isArray(value) && !SEVERAL.includes(name)) argv[name] = value.at(-1) as unknown;
     }
   }, true)
   .middleware((argv) => {

@@ -90,7 +90,13 @@ export function commonOptions<T>(yargs: Argv<T>): Argv<T & CommonOptions> {
       default: false,
       describe: "exchange tokens on stdin, stdout",
     })
-    .option("stun", { type: "string", array: true, nargs: 1, describe: "STUN server; --no-stun for none" })
+    .option("stun", {
+      hidden,
+      type: "string",
+      array: true,
+      nargs: 1,
+      describe: "STUN server; --no-stun for none",
+    })
     .option("turn", {
       hidden,
       type: "string",
@@ -112,6 +118,7 @@ export function commonOptions<T>(yargs: Argv<T>): Argv<T & CommonOptions> {
     })
     .option("bind", { hidden, type: "string", describe: "local address", requiresArg: true })
     .option("timeout", {
+      hidden,
       type: "number",
       describe: "give up when nobody connects, seconds",
       requiresArg: true,

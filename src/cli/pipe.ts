@@ -6,11 +6,12 @@ import {
   readableSource,
   stdinSource,
   stdoutSink,
+  type Progress,
   type Sink,
 } from "../index.ts";
+import { formatBytes } from "./format.ts";
 import { parseRate, type CommonOptions } from "./options.ts";
 import { runCommand } from "./session.ts";
-import { formatBytes } from "./ui.ts";
 
 export interface PipeArguments extends CommonOptions {
   readonly peer?: string | undefined;
@@ -41,12 +42,24 @@ export async function runPipe(options: PipeArguments): Promise<never> {
       source,
       sink,
       onprogress: (out, back) => {
-        if (show) ui.progress("", out + back, undefined);
+        if (show) ui.progress(progressOf(out + back));
       },
     });
     const text = `Done: ${formatBytes(sent)} sent, ${formatBytes(received)} received`;
     ui.done({ bytes: sent + received, files: 0, sent, received }, text);
   });
+}
+
+/** A pipe has neither files nor an end that is known. */
+function progressOf(bytes: number): Progress {
+  return {
+    name: "",
+    bytes,
+    total: undefined,
+    files: 0,
+    totalFiles: undefined,
+    file: { bytes, total: undefined },
+  };
 }
 
 /** Keeps binary off a terminal, which takes some of it for commands. */

@@ -9,6 +9,8 @@ export interface Lines {
   /** A person sits there and can be asked again. */
   readonly terminal: boolean;
   onLine(listener: (line: string) => void): void;
+  /** The input has ended, or `close` was called. */
+  onEnd(listener: () => void): void;
   ask(question: string): void;
   close(): void;
 }
@@ -21,6 +23,41 @@ export function openLines(stdinIsPayload: boolean): Lines | undefined {
   if (!process.stderr.isTTY) return undefined;
   const terminal = openTerminal();
   return terminal && readLines(terminal, true);
+}
+
+/** Whether a person can be asked: stdin and stderr are terminals. */
+export function canAsk(): boolean {
+  return process.stdin.isTTY && process.stderr.isTTY;
+}
+
+/**
+ * Asks on the terminal until `read` makes something of the answer. Undefined at the end of input, and when `gone` settles: then
+ * the question is of no use any more.
+ */
+export async function ask<T>(
+  question: string,
+  read: (answer: string) => T | undefined,
+  gone: Promise<unknown>,
+): Promise<T | undefined> {
+  const lines = openLines(false);
+  if (!lines) return undefined;
+  const answer = await new Promise<T | undefined>((resolve) => {
+    const leave = (): void => {
+      resolve(undefined);
+    };
+    gone.then(leave, leave);
+    lines.onEnd(leave);
+    lines.onLine((line) => {
+      const understood = read(line.trim().toLowerCase());
+      if (understood === undefined) lines.ask(question);
+      else resolve(understood);
+    });
+    lines.ask(question);
+  });
+  lines.close();
+  // No Enter was typed: what follows begins a line of its own.
+  if (answer === undefined) process.stderr.write("\n");
+  return answer;
 }
 
 /**
@@ -91,6 +128,10 @@ function readLines(input: Readable, terminal: boolean): Lines {
     terminal,
     onLine: (listener) => {
       reader.on("line", listener);
+    },
+    onEnd: (listener) => {
+      if (input.readableEnded || input.destroyed) listener();
+      else reader.on("close", listener);
     },
     ask: (question) => {
       if (terminal) process.stderr.write(question);

@@ -1,65 +1,47 @@
 /** dcpipe send */
-import {
-  checkSource,
-  createDigest,
-  DcpipeError,
-  limitSource,
-  openSource,
-  readableSource,
-  stdinSource,
-  sendFiles,
-  type SourceFile,
-} from "../index.ts";
+import { basename, resolve } from "node:path";
+import { codec, createDigest, sendFiles } from "../index.ts";
+import { Clock } from "./clock.ts";
+import { finish } from "./finish.ts";
 import { parseRate, type CommonOptions } from "./options.ts";
 import { runCommand } from "./session.ts";
-import { formatBytes } from "./ui.ts";
+import { findSources, type SourceOptions } from "./sources.ts";
+import { SEND_HINTS } from "./status.ts";
 
-export interface SendArguments extends CommonOptions {
-  readonly path: readonly string[];
-  readonly name?: string | undefined;
+export interface SendArguments extends CommonOptions, SourceOptions {
+  readonly stdioSignal: boolean;
+  readonly compress: "auto" | "off";
 }
 
 export async function runSend(options: SendArguments): Promise<never> {
-  const rate = parseRate(options.limit);
-  const stdin = options.path.filter((path) => path === "-").length;
-  if (stdin > 1) throw new DcpipeError("USAGE", "stdin (-) can be sent once only");
-  if (options.name !== undefined && stdin === 0)
-    throw new DcpipeError("USAGE", "--name is for stdin (-); files keep their names");
-  for (const path of options.path) {
-    if (path !== "-") await checkSource(path);
-  }
+  const limit = parseRate(options.limit);
+  const sources = await findSources(options);
   const command = {
     argument: undefined,
     options,
-    stdinIsPayload: stdin > 0,
+    stdinIsPayload: sources.stdin,
     counterpart: (token: string) => `dcpipe receive ${token}`,
+    notes: sources.notes,
+    hints: SEND_HINTS,
   };
   return runCommand(command, async (session, role, ui) => {
-    const { files, bytes } = await sendFiles(session, role, {
-      files: sources(options, rate),
+    const clock = new Clock();
+    const result = await sendFiles(session, role, {
+      tree: sources.tree((text) => {
+        ui.note(text);
+      }),
       createDigest,
+      codec: options.compress === "off" ? undefined : codec,
+      limit,
       onprogress: (progress) => {
-        ui.progress(progress.name, progress.bytes, progress.total);
+        clock.see(progress);
+        ui.progress(progress);
       },
     });
-    const what =
-      files === 1 ? (options.path[0] === "-" ? "stdin" : (options.path[0] ?? "")) : `${files} files`;
-    ui.done(
-      { bytes, files },
-      `Sent ${what} (${formatBytes(bytes)}); the other side has verified and stored it`,
-    );
+    // `.` and `..` have names too.
+    const { what } = sources;
+    const name =
+      what === undefined || sources.stdin || options.text !== undefined ? what : basename(resolve(what));
+    finish({ side: "send", what: name, disk: true, seconds: clock.seconds, path: ui.path, result }, ui);
   });
-}
-
-async function* sources(options: SendArguments, rate: number | undefined): AsyncGenerator<SourceFile> {
-  for (const path of options.path) {
-    const file = path === "-" ? stdinFile(options) : await openSource(path);
-    yield rate === undefined ? file : limitSource(file, rate);
-  }
-}
-
-function stdinFile({ name = "stdin", stdioSignal }: SendArguments): SourceFile {
-  // --stdio-signal has read from process.stdin, and a descriptor has one reader only.
-  const stdin = stdioSignal ? readableSource(process.stdin) : stdinSource();
-  return { ...stdin, name, size: undefined, mode: 0o644, mtime: Date.now() };
 }

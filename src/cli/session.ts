@@ -18,12 +18,13 @@ export async function runCommand(
   const stop = new AbortController();
   let session: Session | undefined;
   const watched = watchSignals(() => {
-    ui.stopWaiting();
+    ui.end();
     // The session first: what it says to the other side is the reason that counts.
     const farewell = session?.abort("INTERRUPTED", "");
     stop.abort();
     return farewell;
   });
+  for (const note of command.notes ?? []) ui.note(note);
   try {
     const met = await meet(command, ui, stop.signal);
     session = met.session;
@@ -34,10 +35,11 @@ export async function runCommand(
   } catch (cause) {
     if (watched.interrupted) return await new Promise<never>(() => undefined);
     const error = asDcpipeError(cause, "IO");
+    ui.end();
     // The stream is gone, the session may stand: let the other side know that all is over.
     if (session) await Promise.race([session.close().catch(() => undefined), delay(FAREWELL_MS)]);
     if (error.code === "PIPE_CLOSED" && !ui.json && process.platform !== "win32") return await dieOfPipe();
-    ui.error(error);
+    ui.error(error, command.hints?.[error.code]);
     return await leave(VERDICTS[error.code].status);
   }
 }

@@ -8,6 +8,9 @@ export interface Verdict {
   readonly hint?: string;
 }
 
+/** What to do in place of what the table says. */
+export type Hints = Readonly<Partial<Record<ErrorCode, string>>>;
+
 export const VERDICTS: Readonly<Record<ErrorCode, Verdict>> = {
   USAGE: { status: 2 },
   TOKEN_MALFORMED: { status: 2 },
@@ -28,7 +31,7 @@ export const VERDICTS: Readonly<Record<ErrorCode, Verdict>> = {
   },
   AUTH_FAILED: { status: 4, hint: "start again on both sides, with a new code or token" },
   REFUSED: { status: 5 },
-  EXISTS: { status: 5, hint: "give another name or directory with -o" },
+  EXISTS: { status: 5, hint: "give another place with -o" },
   PEER_GONE: {
     status: 6,
     hint: "run both commands again; --reconnect waits longer for a peer that comes back",
@@ -48,4 +51,27 @@ export const VERDICTS: Readonly<Record<ErrorCode, Verdict>> = {
   },
   ABORTED: { status: 130 },
   CLOSED: { status: 6 },
+};
+
+const AGAIN = "run both commands again: it goes on where it stopped";
+
+/** What arrives of files is kept, and need not come twice. */
+const TRANSFER_HINTS: Hints = {
+  PEER_GONE: `${AGAIN}; --reconnect waits longer for a peer that comes back`,
+  INTERRUPTED: AGAIN,
+  INCOMPLETE: AGAIN,
+  CHECKSUM: "run both commands again: what differs is sent anew",
+  CLOSED: AGAIN,
+};
+
+export const SEND_HINTS: Hints = {
+  ...TRANSFER_HINTS,
+  EXISTS: "on the other side --overwrite, --rename or --skip say what to do, or another place with -o",
+  NO_SPACE: "make room there, then run both commands again: what arrived is kept",
+};
+
+export const RECEIVE_HINTS: Hints = {
+  ...TRANSFER_HINTS,
+  EXISTS: "--overwrite, --rename or --skip say what to do; or give another place with -o",
+  NO_SPACE: "make room, then run both commands again: what arrived is kept",
 };

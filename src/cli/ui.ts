@@ -11,8 +11,14 @@ import {
   type ConnectedPath,
   type CodeEvent,
   type ConnectionEvent,
+  type Listed,
+  type Problem,
+  type Progress,
 } from "../index.ts";
+import { listLine } from "./listing.ts";
+import { ProgressShow } from "./progress.ts";
 import { VERDICTS } from "./status.ts";
+import { TransferError } from "./summary.ts";
 
 export interface UiOptions {
   readonly json: boolean;
@@ -22,13 +28,6 @@ export interface UiOptions {
 }
 
 type RendezvousEvent = CodeEvent & { event: "rendezvous" | "warning" };
-
-/** A progress line on a terminal moves this often; elsewhere, and in JSON, it is a line now and then. Milliseconds. */
-const FRAME_MS = 100;
-const JSON_MS = 500;
-const PLAIN_MS = 10_000;
-/** The rate shown is the one over the last seconds. */
-const RATE_WINDOW_MS = 5000;
 
 export class Ui {
   readonly json: boolean;
@@ -41,8 +40,9 @@ export class Ui {
   #resolveConnected!: () => void;
   #spinner: Ora | undefined;
   #lineShown = false;
-  #progressTime = 0;
-  #rates: { time: number; bytes: number }[] = [];
+  #asking = false;
+  #path: ConnectedPath["path"] | undefined;
+  readonly #progress: ProgressShow;
 
   constructor(options: UiOptions) {
     this.connected = new Promise((resolve) => (this.#resolveConnected = resolve));
@@ -51,6 +51,16 @@ export class Ui {
     this.#verbose = options.verbose;
     this.#terminal = process.stderr.isTTY && !options.json;
     if (!options.color) chalk.level = 0;
+    this.#progress = new ProgressShow({
+      style: this.json ? "json" : this.#terminal ? "terminal" : "plain",
+      columns: () => process.stderr.columns || 80,
+      line: (text) => {
+        this.#showLine(text);
+      },
+      event: (event) => {
+        this.#event(event);
+      },
+    });
     // That nobody listens (a full disk, a reader that went away) is no reason to stop the work.
     process.stderr.on("error", () => undefined);
   }
@@ -123,6 +133,7 @@ export class Ui {
       return;
     }
     this.stopWaiting();
+    if (event.event !== "reconnecting") this.#path = event.path;
     this.#event(event.event === "reconnecting" ? event : { ...event, rttMs: round(event.rttMs) });
     if (event.event === "reconnecting")
       this.#text(chalk.yellow(`Connection lost (${event.reason}); reconnecting ...`));
@@ -142,37 +153,54 @@ export class Ui {
     if (waited !== undefined) this.#spinner?.start(waited);
   }
 
+  /** How the two sides are connected; undefined before they are. */
+  get path(): ConnectedPath["path"] | undefined {
+    return this.#path;
+  }
+
   /** How far a transfer is; call as often as you like. */
-  progress(name: string, bytes: number, total: number | undefined): void {
-    const now = performance.now();
-    if (now - (this.#rates.at(-1)?.time ?? -Infinity) < FRAME_MS) return;
-    this.#rates.push({ time: now, bytes });
-    while (this.#rates.length > 2 && now - (this.#rates[0]?.time ?? now) > RATE_WINDOW_MS)
-      this.#rates.shift();
-    const interval = this.json ? JSON_MS : this.#terminal ? FRAME_MS : PLAIN_MS;
-    if (now - this.#progressTime < interval) return;
-    const first = this.#progressTime === 0;
-    this.#progressTime = now;
-    const rate = this.#rate();
-    if (this.json) {
-      this.#event({
-        event: "progress",
-        bytes,
-        ...(total === undefined ? {} : { total }),
-        bytesPerSecond: Math.round(rate),
-      });
-    } else if (this.#terminal) {
-      this.#showLine(progressLine(name, bytes, total, rate, process.stderr.columns));
-    } else if (!first) {
-      this.#text(progressLine(name, bytes, total, rate, 0));
+  progress(progress: Progress): void {
+    this.#progress.update(progress);
+  }
+
+  /** What a sender has found until now. */
+  counting(entries: number, bytes: number): void {
+    this.#progress.counting(entries, bytes);
+  }
+
+  /** A question is on the terminal, which has it for itself until it is answered. */
+  async asking<T>(lines: readonly string[], question: () => Promise<T>): Promise<T> {
+    this.stopWaiting();
+    for (const line of lines) process.stderr.write(`${line}\n`);
+    this.#asking = true;
+    try {
+      return await question();
+    } finally {
+      this.#asking = false;
     }
+  }
+
+  /** One entry of a --list. Said even with -q: it is what was asked for. */
+  listed(entry: Listed): void {
+    const { path, kind, size, target, mtime } = entry;
+    this.#event({ event: "entry", path, kind, size, target, mtime });
+    this.#always(listLine(entry));
+  }
+
+  /** What was refused, or failed. Said even with -q. */
+  problems(problems: readonly Problem[], lines: readonly string[]): void {
+    for (const { name, reason, text } of problems)
+      this.#event({ event: "problem", path: name, reason, text });
+    for (const line of lines) this.#always(`  ${line}`);
   }
 
   /** All is done and acknowledged. */
   done(result: { bytes: number; files: number; [field: string]: unknown }, text: string): void {
+    this.#progress.stop();
     this.stopWaiting();
     const seconds = round((performance.now() - this.#started) / 1000);
-    this.#event({ event: "done", ...result, seconds });
+    const { bytes, files, ...more } = result;
+    this.#event({ event: "done", bytes, files, seconds, ...more });
     this.#text(chalk.green(text));
   }
 
@@ -191,101 +219,74 @@ export class Ui {
     this.#text(chalk.dim(escapeText(text)));
   }
 
-  /** Says what went wrong and what to do. Shown even with -q. */
-  error(error: DcpipeError): void {
+  /** Says what went wrong and what to do about it. Shown even with -q. */
+  error(error: DcpipeError, hint = VERDICTS[error.code].hint): void {
+    if (this.#asking) process.stderr.write("\n");
+    this.#event({
+      event: "error",
+      code: error.code,
+      message: error.message,
+      ...(hint === undefined ? {} : { hint }),
+      ...(error instanceof TransferError ? error.fields : {}),
+    });
+    this.#always(`${chalk.red("dcpipe:")} ${escapeText(error.message)}`);
+    if (hint !== undefined) this.#always(chalk.dim(`        ${hint}`));
+  }
+
+  /** Nothing moves from now on. */
+  end(): void {
+    this.#progress.stop();
     this.stopWaiting();
-    const { hint } = VERDICTS[error.code];
-    if (this.json) {
-      this.#event({
-        event: "error",
-        code: error.code,
-        message: error.message,
-        ...(hint === undefined ? {} : { hint }),
-      });
-      return;
-    }
-    process.stderr.write(`${chalk.red("dcpipe:")} ${escapeText(error.message)}\n`);
-    if (hint !== undefined) process.stderr.write(`${chalk.dim(`        ${hint}`)}\n`);
   }
 
   /** Clears what moves. */
   stopWaiting(): void {
-    // ora clears the line even when it does not spin.
-    if (this.#spinner?.isSpinning === true) this.#spinner.stop();
+    this.#stopSpinner();
     if (this.#lineShown) process.stderr.write("\r\x1b[K");
     this.#lineShown = false;
   }
 
-  #rate(): number {
-    const first = this.#rates[0];
-    const last = this.#rates.at(-1);
-    if (!first || !last || last.time === first.time) return 0;
-    return Math.max(0, ((last.bytes - first.bytes) / (last.time - first.time)) * 1000);
-  }
-
   #showLine(line: string): void {
-    process.stderr.write(`\r${line}\x1b[K`);
-    this.#lineShown = true;
+    if (this.#quiet || this.#asking) return;
+    if (this.#terminal) {
+      this.#stopSpinner();
+      process.stderr.write(`\r${line}\x1b[K`);
+      this.#lineShown = true;
+    } else this.#text(line);
   }
 
   #event(event: object): void {
-    if (this.json) process.stderr.write(`${JSON.stringify(event)}\n`);
+    if (this.json) process.stderr.write(`${escapeJson(JSON.stringify(event))}\n`);
   }
 
   #text(text: string): void {
-    if (this.json || this.#quiet) return;
+    if (!this.#quiet) this.#always(text);
+  }
+
+  #always(text: string): void {
+    if (this.json) return;
     this.stopWaiting();
     process.stderr.write(`${text}\n`);
   }
+
+  #stopSpinner(): void {
+    // ora clears the line even when it does not spin.
+    if (this.#spinner?.isSpinning === true) this.#spinner.stop();
+  }
+}
+
+/** JSON lets characters stand as they are that a terminal takes for commands. */
+function escapeJson(json: string): string {
+  return json.replace(
+    /[\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]/g,
+    (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
 }
 
 function describePath({ path, remote, rttMs }: ConnectedPath): string {
   const how = path === "direct" ? "direct" : path === "turn" ? "through a TURN relay" : "through the relay";
   const where = remote ? ` to ${remote.address}` : "";
   return `${how}${where}${rttMs > 0 ? `, ${rttMs < 10 ? rttMs.toFixed(1) : rttMs.toFixed(0)} ms round trip` : ""}`;
-}
-
-function progressLine(
-  name: string,
-  bytes: number,
-  total: number | undefined,
-  rate: number,
-  columns: number,
-): string {
-  const parts = [
-    total === undefined
-      ? formatBytes(bytes)
-      : `${percent(bytes, total)}  ${formatBytes(bytes)} of ${formatBytes(total)}`,
-  ];
-  parts.push(`${formatBytes(rate)}/s`);
-  if (total !== undefined && rate > 0 && bytes < total)
-    parts.push(`${formatSeconds((total - bytes) / rate)} left`);
-  const figures = parts.join("  ");
-  const room = columns === 0 ? Infinity : columns - figures.length - 3;
-  const shown = escapeText(name);
-  const short = shown.length <= room ? shown : room > 8 ? `${shown.slice(0, room - 1)}…` : "";
-  const line = short === "" ? figures : `${short}  ${figures}`;
-  return columns > 0 ? line.slice(0, columns - 1) : line;
-}
-
-function percent(bytes: number, total: number): string {
-  return `${(total === 0 ? 100 : Math.floor((bytes / total) * 100)).toString().padStart(3)} %`;
-}
-
-/** 1536 -> "1.5 KiB" */
-export function formatBytes(bytes: number): string {
-  let value = bytes;
-  for (const unit of ["B", "KiB", "MiB", "GiB"]) {
-    if (value < 1000) return `${unit === "B" || value >= 100 ? Math.round(value) : value.toFixed(1)} ${unit}`;
-    value /= 1024;
-  }
-  return `${value.toFixed(1)} TiB`;
-}
-
-export function formatSeconds(seconds: number): string {
-  if (seconds < 60) return `${Math.ceil(seconds)} s`;
-  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${Math.round(seconds % 60)} s`;
-  return `${Math.floor(seconds / 3600)} h ${Math.round((seconds % 3600) / 60)} min`;
 }
 
 function round(value: number): number {

@@ -7,6 +7,7 @@ import { pipeline } from "node:stream/promises";
 import { createGunzip, createGzip } from "node:zlib";
 import { expect, onTestFinished, test } from "vitest";
 import type * as Library from "../../src/index.ts";
+import type { SourceContent, SourceEntry } from "../../src/index.ts";
 import { Dcpipe, fail, makeFile, Process, sha256, start, succeed, temporaryDirectory } from "./dcpipe.ts";
 
 const INDEX = new URL("../../dist/index.js", import.meta.url).href;
@@ -247,9 +248,14 @@ async function hostileSend(offer: string, name: string): Promise<unknown> {
   const { session } = connect(offer, { stun: [] });
   const standing = await session;
   onTestFinished(() => standing.close().catch(() => undefined));
-  const source = readableSource(Readable.from([Buffer.from("content")]));
-  const file = { ...source, name, size: 7, mode: 0o644, mtime: 0 };
-  return sendFiles(standing, "joining", { files: [file], createDigest }).catch((error: unknown) => error);
+  const content = { ...readableSource(Readable.from([])), changed: () => Promise.resolve(undefined) };
+  const open = (): Promise<SourceContent> => Promise.resolve(content);
+  const file = { kind: "file", name, size: 0, mode: 0o644, mtime: 0, open } as const;
+  const tree = async function* (): AsyncGenerator<SourceEntry> {
+    yield await Promise.resolve(file);
+  };
+  const { problems } = await sendFiles(standing, "joining", { tree, createDigest });
+  return problems.list;
 }
 
 for (const json of [false, true]) {
@@ -272,7 +278,7 @@ for (const json of [false, true]) {
       const offer = json
         ? await receiver.offer()
         : await receiver.until("a token", () => /\bdc1[\w-]+/.exec(receiver.stderr)?.[0]);
-      expect(await hostileSend(offer, name)).toMatchObject({ code: "REFUSED" });
+      expect(await hostileSend(offer, name)).toMatchObject([{ reason: "REFUSED" }]);
       const { stderr } = await fail(receiver, 5);
       expect(stderr).not.toMatch(/[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u202a-\u202e]/);
       if (!json) expect(stderr.split("\n").filter((line) => line.startsWith("dcpipe:"))).toHaveLength(1);

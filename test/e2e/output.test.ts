@@ -71,7 +71,7 @@ test("without a terminal nothing moves and nothing is coloured", async () => {
   }
   expect(waiting.stderr).toContain(`dcpipe receive ${token}`);
   expect(waiting.stderr).toMatch(/Sent .*195 KiB/);
-  expect(joining.stderr).toMatch(/Received f .*verified/);
+  expect(joining.stderr).toMatch(/Received f: .*verified/);
 });
 
 test("on a terminal there is colour, unless NO_COLOR or --no-color says otherwise", async () => {
