@@ -308,7 +308,8 @@ class MemoryDirectory implements TargetDirectory {
       commit: async (attributes, replace) => {
         await turn();
         if (over) this.#violation(`commit of ${JSON.stringify(name)} after its end`);
-        const target = await this.#look(name, "commit", this.#disk.careless);
+        // Names are given by rename(2), which follows nothing.
+        const target = await this.#look(name, "commit", false);
         const { node } = target;
         if (node && (!replace || node.kind === "directory" || node.kind === "other")) throw exists(name);
         over = true;
