@@ -1,17 +1,13 @@
 /** The rows of the bench: what is measured, how, and the target each figure has to meet. */
 import { spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
-import { createVeth } from "../lab/veth.js";
-import { createWan } from "../lab/wan.js";
 import * as drive from "./drive.js";
 import { measureFarApart, measureOnVeth } from "./meeting.js";
 import { measureRendezvous } from "./rendezvous.js";
+import { onVeth, onWan, rssFigure } from "./shared.js";
 import { at, median, withRuns } from "./statistics.js";
 
 const { MIB } = drive;
-
-/** Memory either side may use, whatever the amount of data, MiB. */
-const MAX_RSS = 160;
 
 /**
  * @typedef {object} Scale sizes and repetitions of a run of the bench
@@ -85,40 +81,10 @@ async function interleave(runs, ...measurements) {
   return results;
 }
 
-async function onVeth(measure) {
-  const net = await createVeth();
-  try {
-    return await measure(net);
-  } finally {
-    net.destroy();
-  }
-}
-
-async function onWan(path, measure) {
-  const net = await createWan(path);
-  try {
-    return await measure(net);
-  } finally {
-    net.destroy();
-  }
-}
-
 const rates = (transfers) => withRuns(transfers.map(({ rate }) => rate));
 const rate = (transfers) => median(transfers.map(({ rate }) => rate));
 const cutNote = (transfers) => (transfers.some(({ cut }) => cut) ? ", cut off" : "");
 const megabytes = (bytes) => `${bytes / MIB} MiB`;
-
-function rssFigure(what, [sender, receiver]) {
-  const peak = Math.max(sender, receiver);
-  return {
-    what,
-    dcpipe: `${sender.toFixed(0)} and ${receiver.toFixed(0)}`,
-    reference: "",
-    result: `${peak.toFixed(0)} MiB`,
-    target: `<= ${MAX_RSS} MiB`,
-    met: peak <= MAX_RSS,
-  };
-}
 
 /** Of several runs each, bare channel and dcpipe in turns, the one in the middle. */
 async function echoes(net, runs, seconds) {
