@@ -56,6 +56,7 @@ async function main() {
     return 2;
   }
   const machine = describeMachine(); // Before our own load shows in it.
+  console.error(machine.join("\n"));
   const figures = [];
   for (const row of options.rows) figures.push(...(await measure(row, options.scale)));
   console.log(table(figures));

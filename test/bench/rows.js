@@ -2,6 +2,7 @@
 import { spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import * as drive from "./drive.js";
+import { FILES_ROWS, FULL_FILES, QUICK_FILES } from "./files-rows.js";
 import { measureFarApart, measureOnVeth } from "./meeting.js";
 import { measureRendezvous } from "./rendezvous.js";
 import { onVeth, onWan, rssFigure } from "./shared.js";
@@ -22,6 +23,7 @@ const { MIB } = drive;
  * @property {number} meets
  * @property {number} helps
  * @property {{ seconds: number, visitors: number, hold: number }} rendezvous seconds of each load; how many wait, and how long
+ * @property {import("./files-rows.js").FilesScale} files
  *
  * @typedef {object} Row
  * @property {string} name for --only
@@ -43,6 +45,7 @@ export const FULL = {
   meets: 40,
   helps: 20,
   rendezvous: { seconds: 20, visitors: 10_000, hold: 35 },
+  files: FULL_FILES,
 };
 
 /** @type {Scale} */
@@ -58,6 +61,7 @@ export const QUICK = {
   meets: 3,
   helps: 5,
   rendezvous: { seconds: 3, visitors: 1000, hold: 1 },
+  files: QUICK_FILES,
 };
 
 const WAN_HOW =
@@ -352,4 +356,5 @@ export const ROWS = [
       "writing at one visitor to its reading at the other, in the same process, the seconds after the start of the server included.",
     measure: ({ rendezvous }) => measureRendezvous(rendezvous),
   },
+  ...FILES_ROWS,
 ];
