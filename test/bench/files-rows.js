@@ -1,5 +1,5 @@
 /** The rows of the bench about files and trees: dcpipe against what else sends them. */
-import { mkdirSync, readFileSync, statfsSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, statfsSync } from "node:fs";
 import { basename, join } from "node:path";
 import { MEMORY, run, scratch } from "../lab/exec.js";
 import { MIB } from "./drive.js";
@@ -62,24 +62,37 @@ export const QUICK_FILES = {
 };
 
 const HOW =
-  "Wall time in seconds of one command, as its user waits for it: of `scp -r -q -p` to an sshd, and of `rsync -a` to an rsync daemon, " +
-  "which run already at the receiver; of `wormhole receive` and `dcpipe receive`, the sender waiting with its code or token, from " +
-  "the start of the receiving process until both sides have ended. What the waiting side does before, such as wormhole's archive of a " +
-  `directory, is outside of the clock and told beside it where it takes ${TOLD} s or more. All with their defaults, ssh and ` +
-  "wormhole thus encrypted, rsync not; no compression but wormhole's. Wormhole's mailbox and transit relay are at the receiver, and " +
-  "beside its time stands whether its bytes went directly or by that relay. TCP uses cubic. The trees are one file of random bytes, " +
-  "many files of 4 KiB of random bytes in 100 directories, and this project's own node_modules: to an empty directory, to one that " +
-  "holds every fifth of its files already (scp sends them again, wormhole has no way to), and to one that holds all. They are read " +
-  "from a disk whose cache is warm and written to the same disk; what arrived is compared and removed between runs, the tools " +
-  "taking turns. `dcpipe pipe` is `dcpipe pipe < FILE` waiting and `dcpipe pipe TOKEN > FILE`, from the start of the latter until both have ended.";
+  "Wall time in seconds of one command, as its user waits for it: of `scp -r -q -p` to an sshd and of `rsync -a` to an rsync " +
+  "daemon, which run already at the receiver; of `wormhole receive` and `dcpipe receive`, the sender waiting with its code or " +
+  "token, from the start of the receiving process until both sides have ended. What the waiting side does before, such as " +
+  `wormhole's archive of a directory, is outside of the clock, and told where it takes ${TOLD} s or more. All with their ` +
+  "defaults: scp and wormhole encrypt, rsync does not, and nobody but wormhole compresses. Wormhole's mailbox and transit relay " +
+  "are beside the receiver; with its time stands whether its bytes went directly or by that relay. TCP uses cubic. The trees are " +
+  "one file of random bytes, files of 4 KiB of random bytes in 100 directories, and this project's own node_modules: to an empty " +
+  "directory, to one that holds every fifth of its files already (scp sends those again, wormhole can only replace all), and to one that " +
+  "holds all (rsync alone has something for that). They are read from a disk, through a warm cache, and written to the same one; the tools take turns, and what " +
+  "arrived is compared after each. Trees are removed only when all is measured: an ext4 is slow to make files for minutes after. " +
+  "`dcpipe pipe` is `dcpipe pipe < FILE` waiting and `dcpipe pipe TOKEN > FILE`, timed like `dcpipe receive`.";
 
 const WAN_HOW =
-  "As over veth, through the emulated path of the pipes: 100 Mbit/s, 100 ms, no loss, one run. A tree that takes longer than " +
+  "As over veth, through the emulated path of the pipes with 100 Mbit/s, 100 ms and no loss. A tree that takes longer than " +
   `${FULL_FILES.limit} s is cut off and counts with that time.`;
 
-/** What the targets of the figures of a row are; a figure without one is only reported. */
-const VETH_TARGETS = {};
-const WAN_TARGETS = { file: 0.93, tree: 1, scp: 5, repeat: 2 };
+/** One file against the same one through `dcpipe pipe`, on either path: how many times as fast. */
+const OF_PIPE = 0.95;
+
+/**
+ * @typedef {object} Goals targets of a row's figures; without one they are only reported
+ * @property {number} [file] how many times as fast as the fastest of the others one file is
+ * @property {number} [tree] a tree
+ * @property {number} [scp] many small files, against scp
+ * @property {number} [repeat] how many times rsync's time a tree may take of which all is there already
+ */
+
+/** @type {Goals} */
+const VETH_GOALS = {};
+/** @type {Goals} */
+const WAN_GOALS = { file: 0.93, tree: 1, scp: 5, repeat: 2 };
 
 const seconds = (sendings) => sendings.map((sending) => sending.seconds);
 const time = ({ sendings }) => median(seconds(sendings));
@@ -140,61 +153,45 @@ function atMost(what, ours, other, target) {
  * @param {import("./drive.js").Net} net
  * @param {string} path names it
  * @param {FilesScale & { runs: number }} scale
- * @param {{ file?: number, tree?: number, scp?: number, repeat?: number }} goals how many times as fast as the others
+ * @param {Goals} goals
  * @param {number} limit
  * @returns {Promise<import("./page.js").Figure[]>}
  */
 async function measureFiles(net, path, scale, goals, limit) {
   await useCubic(net);
   const targets = makeTargets();
-  const sources = join(scratch(), `sources-${path.replaceAll(/\W+/g, "-")}`);
-  mkdirSync(sources);
+  const sources = mkdtempSync(join(scratch(), "sources-"));
   const ours = dcpipe(net);
   const [rsync, scp, wormhole] = await startRivals(net, targets);
   const compete = (tools, task) => contest(tools, { targets, runs: scale.runs, limit, ...task });
-  const figures = [];
-  try {
-    {
-      const source = makeFile(join(sources, "file"), scale.file);
-      const [sent, pipe, ...others] = await compete([ours, dcpipePipe(net), rsync, scp, wormhole], {
-        source,
-        limit: PATIENCE,
-      });
-      const what = `one file of ${scale.file / MIB} MiB, ${path}, s`;
-      figures.push(
-        against(what, sent, others, goals.file),
-        against("the same against `dcpipe pipe`", sent, [pipe], 0.95),
-      );
-      await run("rm", "-r", source);
-    }
-    {
-      const source = makeSmallFiles(join(sources, "small"), scale.small);
-      const [sent, ...others] = await compete([ours, rsync, scp, wormhole], { source });
-      figures.push(against(`${scale.small} files of 4 KiB, ${path}, s`, sent, others, goals.tree));
-      if (goals.scp !== undefined)
-        figures.push(
-          against(
-            "the same against `scp -r`",
-            sent,
-            others.filter(({ name }) => name === scp.name),
-            goals.scp,
-          ),
-        );
-      await run("rm", "-r", source);
-    }
-    {
-      const source = await makeModules(join(sources, "node_modules"), scale.modules);
-      const what = `node_modules of ${filesOf(source).length} files, ${path}, s`;
-      const [sent, ...others] = await compete([ours, rsync, scp, wormhole], { source });
-      figures.push(against(what, sent, others, goals.tree));
-      const [more, ...othersMore] = await compete([ours, rsync, scp], { source, put: putEveryFifth });
-      figures.push(against("the same, every fifth file there already", more, othersMore, goals.tree));
-      const [again, othersAgain] = await compete([ours, rsync], { source, put: putAll });
-      figures.push(atMost("the same, all there already", again, othersAgain, goals.repeat));
-    }
-  } finally {
-    await run("rm", "-rf", sources);
+
+  const file = makeFile(join(sources, "file"), scale.file);
+  const one = { source: file, limit: PATIENCE };
+  const [sent, piped, ...others] = await compete([ours, dcpipePipe(net), rsync, scp, wormhole], one);
+  const figures = [
+    against(`one file of ${scale.file / MIB} MiB, ${path}, s`, sent, others, goals.file),
+    against("the same against `dcpipe pipe`", sent, [piped], OF_PIPE),
+  ];
+  rmSync(file);
+
+  const small = makeSmallFiles(join(sources, "small"), scale.small);
+  const [many, ...othersMany] = await compete([ours, rsync, scp, wormhole], { source: small });
+  figures.push(against(`${scale.small} files of 4 KiB, ${path}, s`, many, othersMany, goals.tree));
+  if (goals.scp !== undefined) {
+    const byScp = othersMany.filter(({ name }) => name === scp.name);
+    figures.push(against("the same against `scp -r`", many, byScp, goals.scp));
   }
+
+  const source = await makeModules(join(sources, "node_modules"), scale.modules);
+  const what = `node_modules of ${filesOf(source).length} files, ${path}, s`;
+  const [fresh, ...othersFresh] = await compete([ours, rsync, scp, wormhole], { source });
+  const [more, ...othersMore] = await compete([ours, rsync, scp], { source, put: putEveryFifth });
+  const [again, rsyncAgain] = await compete([ours, rsync], { source, put: putAll });
+  figures.push(
+    against(what, fresh, othersFresh, goals.tree),
+    against("the same, every fifth file there already", more, othersMore, goals.tree),
+    atMost("the same, all there already", again, rsyncAgain, goals.repeat),
+  );
   return figures;
 }
 
@@ -233,7 +230,7 @@ export const FILES_ROWS = [
     name: "files-veth",
     title: "Files over veth",
     how: HOW,
-    measure: ({ files }) => onVeth((net) => measureFiles(net, "veth", files, VETH_TARGETS, PATIENCE)),
+    measure: ({ files }) => onVeth((net) => measureFiles(net, "veth", files, VETH_GOALS, PATIENCE)),
   },
   {
     name: "files-wan",
@@ -245,7 +242,7 @@ export const FILES_ROWS = [
           net,
           "100 Mbit/s, RTT 100 ms",
           { ...files, runs: files.wanRuns },
-          WAN_TARGETS,
+          WAN_GOALS,
           files.limit,
         ),
       ),
