@@ -62,21 +62,22 @@ export const QUICK_FILES = {
 };
 
 const HOW =
-  "Wall time in seconds of one command, as its user waits for it: of `scp -r -q -p` to an sshd and of `rsync -a` to an rsync " +
-  "daemon, which run already at the receiver; of `wormhole receive` and `dcpipe receive`, the sender waiting with its code or " +
-  "token, from the start of the receiving process until both sides have ended. What the waiting side does before, such as " +
-  `wormhole's archive of a directory, is outside of the clock, and told where it takes ${TOLD} s or more. All with their ` +
-  "defaults: scp and wormhole encrypt, rsync does not, and nobody but wormhole compresses. Wormhole's mailbox and transit relay " +
-  "are beside the receiver; with its time stands whether its bytes went directly or by that relay. TCP uses cubic. The trees are " +
-  "one file of random bytes, files of 4 KiB of random bytes in 100 directories, and this project's own node_modules: to an empty " +
-  "directory, to one that holds every fifth of its files already (scp sends those again, wormhole can only replace all), and to one that " +
-  "holds all (rsync alone has something for that). They are read from a disk, through a warm cache, and written to the same one; the tools take turns, and what " +
-  "arrived is compared after each. Trees are removed only when all is measured: an ext4 is slow to make files for minutes after. " +
-  "`dcpipe pipe` is `dcpipe pipe < FILE` waiting and `dcpipe pipe TOKEN > FILE`, timed like `dcpipe receive`.";
+  "Wall time in seconds of one command, as its user waits for it: of `scp -r -q -p` to an sshd and of `rsync -a` to an " +
+  "rsync daemon, which run already at the receiver; of `wormhole receive` and `dcpipe receive`, the sender waiting with its " +
+  "code or token, from the start of the receiving process until both sides have ended. What the waiting side does before, " +
+  "such as wormhole's archive of a directory, is outside of the clock, and told where it takes " +
+  `${TOLD} s or more. All with their defaults: scp and wormhole encrypt, rsync does not; wormhole compresses trees, scp and ` +
+  "rsync do not. Wormhole's mailbox and transit relay are beside the receiver; with its time stands whether its bytes went " +
+  "directly or by that relay. TCP uses cubic. The trees are one file of random bytes, files of 4 KiB of random bytes in 100 " +
+  "directories, and this project's own node_modules: to an empty directory, to one that holds every fifth of its files " +
+  "already (scp sends those again, wormhole can only replace all), and to one that holds all (rsync alone has something for " +
+  "that). They are read from a disk, through a warm cache, and written to the same one; the tools take turns, and what " +
+  "arrived is compared each time. Trees are removed only when all is measured, since an ext4 is slow to make files for " +
+  "minutes after. `dcpipe pipe` is `dcpipe pipe < FILE` waiting and `dcpipe pipe TOKEN > FILE`, timed like `dcpipe receive`.";
 
 const WAN_HOW =
-  "As over veth, through the emulated path of the pipes with 100 Mbit/s, 100 ms and no loss. A tree that takes longer than " +
-  `${FULL_FILES.limit} s is cut off and counts with that time.`;
+  "As over veth, through the emulated path of the pipes with 100 Mbit/s, 100 ms and no loss. A tree that takes longer " +
+  `than ${FULL_FILES.limit} s is cut off and counts with that time.`;
 
 /** One file against the same one through `dcpipe pipe`, on either path: how many times as fast. */
 const OF_PIPE = 0.95;
@@ -251,8 +252,8 @@ export const FILES_ROWS = [
     name: "files-million",
     title: "A tree of a million entries",
     how:
-      "1,000 directories of 999 files each, empty but for every tenth, which has 10 bytes, sent over veth from a file system in memory (where " +
-      "that has room) to the same; the largest resident set of each Node process, by GNU time.",
+      "1,000 directories of 999 files each, empty but for every tenth, which has 10 bytes, sent over veth from a file system in " +
+      "memory (where that has room) to the same; the largest resident set of each Node process, by GNU time.",
     measure: ({ files }) => onVeth((net) => measureMillion(net, files.entries)),
   },
 ];

@@ -4,6 +4,7 @@ import { basename, join } from "node:path";
 import { now, run, scratch, start } from "../lab/exec.js";
 import { DCPIPE, START_PATIENCE, killing } from "./drive.js";
 import { untilEnded } from "./rivals.js";
+import { reasonOf } from "./shared.js";
 import { compare, filesOf } from "./trees.js";
 
 /** @typedef {import("./rivals.js").Tool} Tool */
@@ -89,7 +90,8 @@ export function makeTargets() {
 let count = 0;
 
 /**
- * Sends `source` with every tool in turn, `runs` times over. Each time what arrived is compared, outside of the clock. A tool that fails once has no further turn.
+ * Sends `source` with every tool in turn, `runs` times over. Each time what arrived is compared, outside of the clock. A tool
+ * that fails once has no further turn.
  * @param {Tool[]} tools
  * @param {object} task
  * @param {string} task.source
@@ -113,7 +115,7 @@ export async function contest(tools, { source, targets, runs, limit, put }) {
         result.sendings.push(await sendOnce(tools[i], { source, targets, limit, put }));
       } catch (error) {
         process.stderr.write(`${result.name} failed: ${error.message}\n`);
-        result.failure = error.message.split("\n")[0];
+        result.failure = reasonOf(error);
       }
     }
   }

@@ -8,6 +8,7 @@ import { basename, join, relative } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { now, run, scratch, start, undoOnExit } from "../lab/exec.js";
 import { START_PATIENCE, killing } from "./drive.js";
+import { reasonOf } from "./shared.js";
 
 const SSH_PORT = 2222;
 const RSYNC_PORT = 8730;
@@ -123,7 +124,7 @@ export async function startRivals(net, targets) {
     try {
       tools.push({ name, send: await prepare() });
     } catch (error) {
-      tools.push({ name, missing: error.message.split("\n")[0] });
+      tools.push({ name, missing: reasonOf(error) });
     }
   }
   return tools;

@@ -48,3 +48,9 @@ export function rssFigure(what, [sender, receiver], most = MAX_RSS) {
     met: peak <= most,
   };
 }
+
+/** Why something could not be measured, short enough for the table: what failed and the last that it said. */
+export function reasonOf(error) {
+  const lines = error.message.split("\n").filter(Boolean);
+  return (lines.length > 1 ? `${lines[0]} ${lines.at(-1)}` : lines[0]).slice(0, 160);
+}
