@@ -14,6 +14,7 @@ import { parseArgs } from "node:util";
 import { checkBuild } from "./drive.js";
 import { describeMachine, page, table } from "./page.js";
 import { FULL, QUICK, ROWS } from "./rows.js";
+import { reasonOf } from "./shared.js";
 
 const PAGE = fileURLToPath(new URL("../../docs/performance.md", import.meta.url));
 
@@ -38,10 +39,8 @@ async function measure(row, scale) {
     return figures;
   } catch (error) {
     process.stderr.write(`failed: ${error.message}\n`);
-    const [reason] = error.message.split("\n");
-    return [
-      { what: row.name, dcpipe: "", reference: "", result: `failed: ${reason}`, target: "", met: false },
-    ];
+    const result = `failed: ${reasonOf(error)}`;
+    return [{ what: row.name, dcpipe: "", reference: "", result, target: "", met: false }];
   }
 }
 

@@ -51,6 +51,6 @@ export function rssFigure(what, [sender, receiver], most = MAX_RSS) {
 
 /** Why something could not be measured, short enough for the table: what failed and the last that it said. */
 export function reasonOf(error) {
-  const lines = error.message.split("\n").filter(Boolean);
+  const lines = error.message.split(/\r?\n/).filter(Boolean);
   return (lines.length > 1 ? `${lines[0]} ${lines.at(-1)}` : lines[0]).slice(0, 160);
 }
