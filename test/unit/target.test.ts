@@ -270,9 +270,9 @@ describe.each([
       const target = await open();
       expect(await drain(await target.read("f"))).toBe("123");
       expect(await drain(await target.read("large"))).toHaveLength(1_000_000);
-      await refused(target.read("l"), "IO", "cannot read l: ");
-      await refused(target.read("p"), "IO", "cannot read p: it is no regular file");
-      await refused(target.read("d"), "IO", "cannot read d: it is no regular file");
+      await refused(target.read("l"), "IO", "l is no regular file");
+      await refused(target.read("p"), "IO", "p is no regular file");
+      await refused(target.read("d"), "IO", "d is no regular file");
       await refused(target.read("nothing"), "IO", "cannot read nothing: no such file or directory");
     });
   });
@@ -309,7 +309,8 @@ describe.each([
         await refused(again.create("new", 0), "IO", "cannot write d/new: permission denied");
         await refused(again.directory("new"), "IO", "cannot make the directory d/new: permission denied");
         expect(await again.find("e")).toMatchObject({ kind: "directory" });
-        await refused(target.directory("shut"), "IO", "cannot make the directory shut: permission denied");
+        if (!paths)
+          await refused(target.directory("shut"), "IO", "cannot make the directory shut: permission denied");
       });
     });
 
@@ -356,7 +357,7 @@ describe.each([
         await refused(target.directory(name), "EXISTS", `${name} exists already and is no directory`);
     });
 
-    test("may be a thousand in each other", async () => {
+    test("may be hundreds in each other", async () => {
       const target = await open();
       const chain = [target];
       for (let i = 0; i < 600; i++) chain.push(await (chain.at(-1) ?? target).directory("d"));
@@ -392,7 +393,7 @@ describe.each([
       await store(target, "f", "new");
       expect(names()).toEqual(["f"]);
       expect(content("f")).toBe("new");
-      await refused(target.create("g", 5), "IO", "nothing is left of an earlier try");
+      await refused(target.create("g", 5), "IO", "nothing is left of g from an earlier try");
     });
 
     test("of a process that lives stay its own; of one that was killed do not", async () => {
@@ -479,6 +480,27 @@ describe.each([
       expect(await sub.part("f")).toBeUndefined();
     });
 
+    test("that could not get their name can be gone on with, whatever their mode", async () => {
+      await asNobody(async () => {
+        const target = await open();
+        const sink = await target.create("f", 0);
+        await sink.write(Buffer.from("123"));
+        writeFileSync(at("f"), "theirs");
+        await refused(sink.commit({ mode: 0, mtime: 0 }, false), "EXISTS", "came into being meanwhile");
+        rmSync(at("f"));
+        const again = await open();
+        expect(await drain((await again.part("f"))?.content)).toBe("123");
+        await (await again.create("f", 3)).commit(WHEN, false);
+        expect(content("f")).toBe("123");
+        // Killed just before it got its name.
+        writeFileSync(at(deadPart("g")), "whole", { mode: 0o400 });
+        const third = await open();
+        expect(await third.part("g")).toBeUndefined();
+        await (await third.create("g", 0)).commit(WHEN, false);
+        expect(names()).toEqual(["f", "g"]);
+      });
+    });
+
     rootTest("of other users are left alone", async () => {
       writeFileSync(at(deadPart("f")), "theirs");
       chownSync(at(deadPart("f")), 65534, 65534);
@@ -529,7 +551,7 @@ describe.each([
       const again = await open();
       await again.part("g");
       appendFileSync(at(ownPart("g")), "x");
-      await refused(again.create("g", 3), "IO", "what an earlier try left was changed meanwhile");
+      await refused(again.create("g", 3), "IO", `${ownPart("g")} was changed meanwhile`);
     });
 
     test("puts a link in place of a claimed part", async () => {
@@ -540,7 +562,7 @@ describe.each([
       rmSync(at(ownPart("f")));
       symlinkSync(join(outside, "x"), at(ownPart("f")));
       await refused(drain(part?.content), "IO", "");
-      await refused(target.create("f", 3), "IO", "cannot write f: ");
+      await refused(target.create("f", 3), "IO", `${ownPart("f")} is no regular file`);
       expect(readFileSync(join(outside, "x"), "utf8")).toBe("secret");
     });
 
@@ -558,15 +580,13 @@ describe.each([
         sub.find("secret").then((found) => {
           expect(found).toBeUndefined();
         }),
-        drain(await sub.read("secret").catch(() => undefined)).then((text) => {
-          expect(text).toBe("");
-        }),
       ];
       for (const result of await Promise.allSettled(tries)) {
         // Held by a descriptor, it is still the directory it was, wherever it stands now.
         expect(result.status).toBe(paths ? "rejected" : "fulfilled");
         if (result.status === "rejected") expect(result.reason).toMatchObject({ code: "IO" });
       }
+      await refused(sub.read("secret"), "IO", paths ? "d was moved or replaced meanwhile" : "no such file");
       await sub.finish({ mode: 0o700, mtime: 0 }, true).catch(() => undefined);
       expect(readdirSync(outside)).toEqual(["secret"]);
       expect(names("away")).toEqual(paths ? [] : ["e", "f", "l"]);
