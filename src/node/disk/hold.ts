@@ -181,7 +181,7 @@ export class Hold {
   }
 
   /**
-   * The last that is done to it: permission bits, mtime in microseconds, and all that on disk. Afterwards it may well be
+   * The last that is done to it, when nobody writes into it any more: permission bits, mtime in microseconds, and all that on disk. Afterwards it may well be
    * unreadable for us, so that only the descriptor from before can do it.
    */
   async seal(mode: number, mtime: number): Promise<void> {
@@ -331,13 +331,14 @@ function procWorks(): boolean {
 }
 
 function tryProc(): boolean {
-  const fd = openSync("/", constants.O_RDONLY | DIRECTORY);
+  let fd: number | undefined;
   try {
+    fd = openSync("/", constants.O_RDONLY | DIRECTORY);
     const [own, seen] = [fstatSync(fd), statSync(`/proc/self/fd/${fd}/.`)];
     return own.dev === seen.dev && own.ino === seen.ino;
   } catch {
     return false;
   } finally {
-    closeSync(fd);
+    if (fd !== undefined) closeSync(fd);
   }
 }
