@@ -181,8 +181,8 @@ export class Hold {
   }
 
   /**
-   * The last that is done to it, when nobody writes into it any more: permission bits, mtime in microseconds, and all that on disk. Afterwards it may well be
-   * unreadable for us, so that only the descriptor from before can do it.
+   * The last that is done to it, when nobody writes into it any more: permission bits, mtime in microseconds, and all that
+   * on disk. Afterwards it may well be unreadable for us, so one descriptor from before does it all.
    */
   async seal(mode: number, mtime: number): Promise<void> {
     if (WINDOWS) {
