@@ -45,7 +45,8 @@ export function findSources(options: SourceOptions): Sources {
   const excluded = excluder(exclude);
   if (text !== undefined) {
     if (paths.length > 0) throw new DcpipeError("USAGE", "--text goes alone: leave out PATH");
-    return { what: "the text", stdin: false, notes: [], tree: () => oneEntry(textEntry(text)) };
+    const tree = oneEntry(textEntry(text));
+    return { what: "the text", stdin: false, notes: [], tree: () => tree };
   }
   const onDisk = paths.filter((path) => path !== "-");
   if (paths.length === 0)
