@@ -1,7 +1,7 @@
 /**
- * Whether to compress. It pays when the path is the bottleneck and not this machine: when the time that the saved bytes would
- * take on the path is more than what compressing takes. Both are measured as they happen. What does not shrink is left alone
- * for a while, longer each time.
+ * Whether to compress. It pays when the path is the bottleneck and not this machine: when what waits for the path already will
+ * keep it busy for as long as compressing takes. Both are measured as they happen. What does not shrink is left alone for a
+ * while, longer each time.
  */
 import type { Stream } from "../session/stream.ts";
 import type { Codec } from "./endpoints.ts";
@@ -12,8 +12,10 @@ const RATE_MS = 250;
 const WORTH = 0.95;
 /** After blocks that did not shrink, so many are left alone at most. */
 const MAX_PAUSE = 32;
-/** While it does not pay, one block in so many is compressed all the same: paths change. */
-const TRIAL = 64;
+/** What the path can do is the best of so many measurements: less was seen when less was sent. */
+const RATES = 20;
+/** What is left of a cost with each block that it keeps from being compressed. */
+const FORGET = 0.9;
 /** How much a new measurement counts against all before. */
 const WEIGHT = 0.3;
 /** Shorter blocks have nothing to gain. */
@@ -22,16 +24,14 @@ const MIN_SIZE = 128;
 export class Compression {
   readonly #codec: Codec;
   readonly #stream: Stream;
-  /** Milliseconds for a byte to be compressed, and to travel; undefined before the first measurement. */
+  /** Milliseconds for a byte to be compressed; undefined before the first. */
   #cost: number | undefined;
-  #travel: number | undefined;
-  /** What is left of a byte. */
-  #ratio = 0.5;
+  /** The last rates of the path, bytes a millisecond. */
+  #rates: number[] = [];
   #since = { time: performance.now(), acknowledged: 0 };
   /** Blocks to leave alone now, and after the next that does not shrink. */
   #pause = 0;
   #nextPause = 1;
-  #untried = 0;
 
   constructor(codec: Codec, stream: Stream) {
     this.#codec = codec;
@@ -46,10 +46,12 @@ export class Compression {
       this.#pause--;
       return false;
     }
-    if (this.#cost === undefined || this.#travel === undefined) return true;
-    if ((1 - this.#ratio) * this.#travel > this.#cost) return true;
-    this.#untried = (this.#untried + 1) % TRIAL;
-    return this.#untried === 0;
+    // At first nothing is known, and every path starts slowly.
+    if (this.#cost === undefined || this.#rates.length === 0) return true;
+    if (this.#stream.memory.pending / Math.max(...this.#rates) >= this.#cost * length) return true;
+    // It may have been slow because the machine was busy just then.
+    this.#cost *= FORGET;
+    return false;
   }
 
   /** Another kind of content comes. */
@@ -63,24 +65,22 @@ export class Compression {
     const started = performance.now();
     const packed = await this.#codec.deflate(block);
     this.#cost = weigh(this.#cost, (performance.now() - started) / block.length);
-    const ratio = packed.length / block.length;
-    if (ratio > WORTH) {
+    if (packed.length > block.length * WORTH) {
       this.#pause = this.#nextPause;
       this.#nextPause = Math.min(MAX_PAUSE, this.#nextPause * 2);
       return undefined;
     }
-    this.#ratio = weigh(this.#ratio, ratio);
     this.#nextPause = 1;
     return packed;
   }
 
-  /** An idle path counts as a slow one, and may: there is time to compress. */
   #measurePath(): void {
     const now = performance.now();
     const { time, acknowledged } = this.#since;
     if (now - time < RATE_MS) return;
     const bytes = this.#stream.acknowledged - acknowledged;
-    if (bytes > 0) this.#travel = weigh(this.#travel, (now - time) / bytes);
+    if (bytes > 0) this.#rates.push(bytes / (now - time));
+    if (this.#rates.length > RATES) this.#rates.shift();
     this.#since = { time: now, acknowledged: this.#stream.acknowledged };
   }
 }

@@ -448,10 +448,17 @@ export class Receiver {
   async #take(incoming: Incoming, directory: TargetDirectory): Promise<void> {
     const { entry } = incoming;
     if (entry.kind === "link") {
-      await directory.link(incoming.name, entry.target, entry.mtime, incoming.replace);
-      this.#files++;
-      this.#stored(incoming);
-      return;
+      const { name, folder, id, replace } = incoming;
+      return this.#stores.run(async () => {
+        try {
+          await directory.link(name, entry.target, entry.mtime, replace);
+          this.#files++;
+          this.#stored(incoming);
+        } catch (error) {
+          this.#fail(id, folder.path + name, error);
+          this.#leave(folder);
+        }
+      });
     }
     const part = directory.fresh ? undefined : await directory.part(incoming.name);
     if (!part) {
@@ -653,25 +660,22 @@ export class Receiver {
     if (!(what instanceof Folder)) this.#leave(what.folder);
   }
 
+  /** Not taken; what is in a directory says so for itself. */
   #refuse(what: Incoming | Folder, id: number, path: string, failure: DcpipeError): void {
-    const reason = reasonOf(failure);
-    const problem = { name: path, reason, text: failure.message };
-    if (reason === "REFUSED" || reason === "EXISTS") this.#problems.refuse(problem);
-    else this.#problems.fail(problem);
-    this.#settle(id);
-    if (reason === "REFUSED" || reason === "EXISTS")
-      this.#writer.put({ type: "REFUSE", id, reason, text: failure.message });
-    else this.#writer.put({ type: "FAILED", id, reason, text: failure.message });
+    this.#fail(id, path, failure);
     if (!(what instanceof Folder)) this.#leave(what.folder);
   }
 
-  /** Could not be stored. A full disk ends it all: throws. */
+  /** Refused, or could not be stored. A full disk ends it all: throws. */
   #fail(id: number, path: string, error: unknown): void {
     const failure = asDcpipeError(error, "IO", "could not store it");
     const reason = reasonOf(failure);
-    this.#problems.fail({ name: path, reason, text: failure.message });
+    const problem = { name: path, reason, text: failure.message };
+    const refused = reason === "REFUSED" || reason === "EXISTS";
+    if (refused) this.#problems.refuse(problem);
+    else this.#problems.fail(problem);
     this.#settle(id);
-    this.#writer.put({ type: "FAILED", id, reason, text: failure.message });
+    this.#writer.put({ type: refused ? "REFUSE" : "FAILED", id, reason, text: failure.message });
     if (failure.code === "NO_SPACE") throw failure;
   }
 

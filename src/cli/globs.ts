@@ -10,10 +10,18 @@ interface Glob {
   readonly matches: (text: string) => boolean;
 }
 
-/** For a walk that asks about each entry and leaves out what is below an excluded one. Throws USAGE. */
+/**
+ * For a walk that asks about each entry and leaves out what is below an excluded one. Paths begin with the name of what is sent,
+ * globs below it. Throws USAGE.
+ */
 export function excluder(patterns: readonly string[]): (path: string, name: string) => boolean {
   const globs = patterns.map((pattern) => compile("--exclude", pattern));
-  return (path, name) => globs.some(({ ofPaths, matches }) => matches(ofPaths ? path : name));
+  return (path, name) => {
+    const slash = path.indexOf("/");
+    return globs.some(({ ofPaths, matches }) =>
+      ofPaths ? slash >= 0 && matches(path.slice(slash + 1)) : matches(name),
+    );
+  };
 }
 
 /** Whether one of the patterns takes a path, or a directory that it lies in; all do without a pattern. Throws USAGE. */

@@ -20,8 +20,7 @@ interface Row {
 export function offerLines(offer: Offer, columns: number): string[] {
   const { entries } = offer;
   const rows = entries.length <= MAX_LINES ? entries.map(rowOf) : groupRows(entries);
-  const unseen = offer.complete ? 0 : Math.max(1, offer.total.entries - entries.length);
-  const room = MAX_LINES - (unseen > 0 ? 1 : 0);
+  const room = MAX_LINES - (offer.complete ? 0 : 1);
   // What hides from ls must not hide here.
   const sorted = rows.length > room ? [...rows].sort((a, b) => Number(b.hidden) - Number(a.hidden)) : rows;
   const shown = sorted.length > room ? sorted.slice(0, room - 1) : sorted;
@@ -33,8 +32,12 @@ export function offerLines(offer: Offer, columns: number): string[] {
     const among = hidden.length === 0 ? "" : `, ${formatCount(hidden.length)} hidden: ${names}`;
     lines.push(lineOfText(`... and ${formatCount(rest.length)} more${among}`, columns));
   }
-  if (unseen > 0)
-    lines.push(lineOfText(`... and ${countOf(unseen, "entry", "entries")} not listed here`, columns));
+  if (!offer.complete) {
+    const unseen = offer.total.entries - entries.length;
+    const what =
+      unseen > 0 ? `${countOf(unseen, "entry", "entries")} not listed here` : "what is not listed yet";
+    lines.push(lineOfText(`... and ${what}`, columns));
+  }
   return lines;
 }
 
@@ -54,9 +57,9 @@ export function totalsOf(offer: Offer): string {
   const { entries, complete, total, unknown } = offer;
   const files = entries.filter(({ kind }) => kind !== "directory").length;
   const directories = entries.length - files;
-  const only = entries.length === 1 ? entries[0] : undefined;
+  const only = complete && entries.length === 1 ? entries[0] : undefined;
   const what = !complete
-    ? countOf(total.entries, "entry", "entries")
+    ? countOf(total.entries, "entry", "entries") + (total.entries > entries.length ? "" : " and more")
     : only
       ? labelOf(only)
       : files === 0

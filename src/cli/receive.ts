@@ -62,6 +62,8 @@ export async function runReceive(options: ReceiveArguments): Promise<never> {
     hints: RECEIVE_HINTS,
   };
   return runCommand(command, async (session, role, ui) => {
+    // That the two are connected, and how, comes before what there is to look at.
+    if (asks || list) await Promise.race([ui.connected, session.closed.catch(() => undefined)]);
     const clock = new Clock();
     const names = new Names();
     const listing = new Listing();
@@ -156,7 +158,9 @@ class Question {
   async ask(offer: Offer): Promise<boolean> {
     const entries = offer.entries.filter(({ path }) => this.#chosen(path));
     const left =
-      entries.length === offer.entries.length ? offer : { ...offer, entries, total: totalOf(entries) };
+      entries.length === offer.entries.length
+        ? offer
+        : { ...offer, entries, total: totalOf(entries), unknown: offer.unknown || !offer.complete };
     // Nothing of it is wanted: nothing to ask.
     if (offer.complete && left.total.entries === 0) return true;
     const yes = await askApproval(left, this.#into, this.#ui, this.#session);

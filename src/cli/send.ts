@@ -13,9 +13,9 @@ export interface SendArguments extends CommonOptions, SourceOptions {
   readonly compress: "auto" | "off";
 }
 
-export async function runSend(options: SendArguments): Promise<never> {
+export function runSend(options: SendArguments): Promise<never> {
   const limit = parseRate(options.limit);
-  const sources = await findSources(options);
+  const sources = findSources(options);
   const command = {
     argument: undefined,
     options,
@@ -41,7 +41,9 @@ export async function runSend(options: SendArguments): Promise<never> {
     // `.` and `..` have names too.
     const { what } = sources;
     const name =
-      what === undefined || sources.stdin || options.text !== undefined ? what : basename(resolve(what));
+      what === undefined || sources.stdin || options.text !== undefined
+        ? what
+        : basename(resolve(what)) || what;
     finish({ side: "send", what: name, disk: true, seconds: clock.seconds, path: ui.path, result }, ui);
   });
 }

@@ -19,6 +19,8 @@ export async function runCommand(
   let session: Session | undefined;
   const watched = watchSignals(() => {
     ui.end();
+    const hint = session && command.hints?.INTERRUPTED;
+    if (hint !== undefined) ui.note(hint);
     // The session first: what it says to the other side is the reason that counts.
     const farewell = session?.abort("INTERRUPTED", "");
     stop.abort();

@@ -37,7 +37,7 @@ export interface Sources {
 }
 
 /** Throws USAGE when it makes no sense, or cannot be read. */
-export async function findSources(options: SourceOptions): Promise<Sources> {
+export function findSources(options: SourceOptions): Sources {
   const { path: paths = [], name, text, exclude = [], follow = false } = options;
   const stdin = paths.filter((path) => path === "-").length;
   if (stdin > 1) throw new DcpipeError("USAGE", "stdin (-) can be sent once only");
@@ -45,12 +45,13 @@ export async function findSources(options: SourceOptions): Promise<Sources> {
   const excluded = excluder(exclude);
   if (text !== undefined) {
     if (paths.length > 0) throw new DcpipeError("USAGE", "--text goes alone: leave out PATH");
-    return { what: "the text", stdin: false, notes: [], tree: () => oneEntry(textEntry(text)) };
+    const tree = oneEntry(textEntry(text));
+    return { what: "the text", stdin: false, notes: [], tree: () => tree };
   }
   const onDisk = paths.filter((path) => path !== "-");
   if (paths.length === 0)
     throw new DcpipeError("USAGE", "nothing to send: give a PATH, - for stdin, or --text");
-  if (onDisk.length > 0) await checkPaths(onDisk, { follow });
+  checkPaths(onDisk, { follow });
   const only = paths.length === 1 ? paths[0] : undefined;
   return {
     what: only === "-" ? (name ?? "stdin") : only,

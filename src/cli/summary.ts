@@ -115,7 +115,8 @@ export function errorOf(ending: Ending): TransferError | undefined {
       ? `${formatCount(failed)} of ${total} ${what} could not be ${sides}` +
         (refused > 0 ? `, and ${formatCount(refused)} ${no(refused)} refused` : "")
       : code === "EXISTS"
-        ? `${formatCount(refused)} of ${total} ${what} exist${refused === 1 ? "s" : ""} already with other content`
+        ? `${formatCount(refused)} of ${total} ${what} ` +
+          (refused === 1 ? "exists already, and is left as it is" : "exist already, and are left as they are")
         : `${formatCount(refused)} of ${total} ${what} ${no(refused)} refused`);
   return new TransferError(code, message, fieldsOf(ending));
 }

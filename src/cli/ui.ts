@@ -221,7 +221,6 @@ export class Ui {
 
   /** Says what went wrong and what to do about it. Shown even with -q. */
   error(error: DcpipeError, hint = VERDICTS[error.code].hint): void {
-    if (this.#asking) process.stderr.write("\n");
     this.#event({
       event: "error",
       code: error.code,
@@ -233,10 +232,12 @@ export class Ui {
     if (hint !== undefined) this.#always(chalk.dim(`        ${hint}`));
   }
 
-  /** Nothing moves from now on. */
+  /** Nothing moves from now on, and no question needs an answer. */
   end(): void {
     this.#progress.stop();
     this.stopWaiting();
+    if (this.#asking) process.stderr.write("\n");
+    this.#asking = false;
   }
 
   /** Clears what moves. */

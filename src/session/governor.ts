@@ -47,7 +47,8 @@ export class Governor {
   #best = 0;
 
   constructor(rtt: number) {
-    this.target = rtt < 12 ? 1 : rtt < 150 ? 2 : 4;
+    // Each lane begins with ten packets a round trip: several at once are up to speed some round trips sooner.
+    this.target = rtt < 12 ? 1 : Math.min(6, Math.ceil(rtt / 25) + 1);
   }
 
   /** Takes a look; call a few times a second. Returns the wanted number of lanes. */

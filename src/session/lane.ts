@@ -35,8 +35,11 @@ const MIN_FLIGHT = 128 * 1024;
 const MAX_FLIGHT = 3 * 1024 * 1024;
 /** Milliseconds added to the round trip when a lane's rate is turned into bytes: acknowledgements wait a little. */
 const ACK_SLACK_MS = 20;
-/** Flight over the bandwidth-delay product: at 2 a lane fills the path and can still speed up (as BBR's cwnd_gain). */
-const GAIN = 2;
+/**
+ * Flight over the bandwidth-delay product. With 1 a lane could not speed up; with 2, as in BBR, which paces besides, the lanes
+ * of a path together overflow a queue of one such product, and some then crawl for many seconds.
+ */
+const GAIN = 1.3;
 const MODEST_GAIN = 1.5;
 const MAX_MODEST = 768 * 1024;
 /** The best rate of this long ago still counts: a lane that had nothing to do has not become slow. Milliseconds. */
@@ -87,7 +90,7 @@ export class Lane {
   /** Bytes the lane may have in flight at a path whose empty round trip is `rtt` ms. */
   allowance(rtt: number): number {
     const rate = Math.max(this.#rate.now, this.#rate.before);
-    return Math.min(MAX_FLIGHT, MIN_FLIGHT + GAIN * rate * (rtt + ACK_SLACK_MS));
+    return Math.min(MAX_FLIGHT, Math.max(MIN_FLIGHT, GAIN * rate * (rtt + ACK_SLACK_MS)));
   }
 
   /** The same for a lane that must keep its own queue short, because control frames wait in it too. */

@@ -1,7 +1,7 @@
 /**
  * Measures dcpipe against its yardsticks, side by side, between two network namespaces on this machine.
  *
- *   npm run bench                        everything (about 20 minutes; root, Linux), writes docs/performance.md
+ *   npm run bench                        everything (about 45 minutes; root, Linux), writes docs/performance.md
  *   npm run bench -- --only pipe,loss    rows whose name begins so; prints only
  *   npm run bench -- --quick             small sizes and few runs: does it work at all? Prints only
  *   npm run bench -- --out FILE          writes the page there
@@ -14,6 +14,7 @@ import { parseArgs } from "node:util";
 import { checkBuild } from "./drive.js";
 import { describeMachine, page, table } from "./page.js";
 import { FULL, QUICK, ROWS } from "./rows.js";
+import { reasonOf } from "./shared.js";
 
 const PAGE = fileURLToPath(new URL("../../docs/performance.md", import.meta.url));
 
@@ -38,10 +39,8 @@ async function measure(row, scale) {
     return figures;
   } catch (error) {
     process.stderr.write(`failed: ${error.message}\n`);
-    const [reason] = error.message.split("\n");
-    return [
-      { what: row.name, dcpipe: "", reference: "", result: `failed: ${reason}`, target: "", met: false },
-    ];
+    const result = `failed: ${reasonOf(error)}`;
+    return [{ what: row.name, dcpipe: "", reference: "", result, target: "", met: false }];
   }
 }
 
@@ -56,6 +55,7 @@ async function main() {
     return 2;
   }
   const machine = describeMachine(); // Before our own load shows in it.
+  console.error(machine.join("\n"));
   const figures = [];
   for (const row of options.rows) figures.push(...(await measure(row, options.scale)));
   console.log(table(figures));

@@ -6,14 +6,14 @@ import { fileURLToPath } from "node:url";
 import { TimeoutError, compile, scratch, start } from "../lab/exec.js";
 
 const path = (relative) => fileURLToPath(new URL(relative, import.meta.url));
-const DCPIPE = [process.execPath, path("../../bin/dcpipe.js")];
+export const DCPIPE = [process.execPath, path("../../bin/dcpipe.js")];
 const RAW = [process.execPath, path("raw.js")];
 const ECHO = [process.execPath, path("echo.js")];
 
 export const MIB = 2 ** 20;
 
 /** A program must be waiting within this time, ms. */
-const START_PATIENCE = 20_000;
+export const START_PATIENCE = 20_000;
 /** After the last byte both sides must have ended within this time, ms. */
 const END_PATIENCE = 20_000;
 
@@ -51,7 +51,7 @@ async function waitingPipe(net, options) {
 }
 
 /** For a failure while programs run: they end first. */
-function killing(...programs) {
+export function killing(...programs) {
   return async (error) => {
     await Promise.all(programs.map((program) => program.kill()));
     throw error;

@@ -1,6 +1,7 @@
 /** docs/performance.md: the table, the machine it comes from, and how each figure was measured. */
 import { readFileSync } from "node:fs";
 import { cpus, loadavg, release, totalmem } from "node:os";
+import { versions } from "./rivals.js";
 
 /**
  * @typedef {object} Figure one line of the table
@@ -38,7 +39,7 @@ export function describeMachine() {
     `Machine: ${cpus().length} CPUs, ${cpus()[0].model}, ${Math.round(totalmem() / 2 ** 30)} GiB; load before the start ${loadavg()[0].toFixed(2)}`,
     `Kernel: Linux ${release()}; largest socket buffer (net.core.rmem_max) ${read("/proc/sys/net/core/rmem_max")} bytes`,
     `TCP congestion control: this kernel's default is ${read("/proc/sys/net/ipv4/tcp_congestion_control")}; each row names the one it used`,
-    `Node ${process.versions.node}, node-datachannel ${own.dependencies["node-datachannel"]}, dcpipe ${own.version}`,
+    `Node ${process.versions.node}, node-datachannel ${own.dependencies["node-datachannel"]}, dcpipe ${own.version}; ${versions()}`,
   ];
 }
 
@@ -51,8 +52,9 @@ export function page(machine, figures, rows) {
   const how = new Map(rows.map(({ title, how }) => [title, how]));
   return `# Performance
 
-Written by \`npm run bench\` (root, Linux; gcc, iproute2, iperf3 and time installed). The yardstick of each row was measured in
-the same run, in turns with dcpipe; of several runs the median counts, and all of them stand in brackets.
+Written by \`npm run bench\` (root, Linux; gcc, iproute2, iperf3 and time installed; for the rows of files OpenSSH, rsync, and
+magic-wormhole with its mailbox server and transit relay). The yardstick of each row was measured in the same run, in turns with
+dcpipe; of several runs the median counts, and all of them stand in brackets.
 
 ${machine.map((fact) => `- ${fact}`).join("\n")}
 

@@ -1,17 +1,14 @@
 /** The rows of the bench: what is measured, how, and the target each figure has to meet. */
 import { spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
-import { createVeth } from "../lab/veth.js";
-import { createWan } from "../lab/wan.js";
 import * as drive from "./drive.js";
+import { FILES_ROWS, FULL_FILES, QUICK_FILES } from "./files-rows.js";
 import { measureFarApart, measureOnVeth } from "./meeting.js";
 import { measureRendezvous } from "./rendezvous.js";
+import { onVeth, onWan, rssFigure } from "./shared.js";
 import { at, median, withRuns } from "./statistics.js";
 
 const { MIB } = drive;
-
-/** Memory either side may use, whatever the amount of data, MiB. */
-const MAX_RSS = 160;
 
 /**
  * @typedef {object} Scale sizes and repetitions of a run of the bench
@@ -26,6 +23,7 @@ const MAX_RSS = 160;
  * @property {number} meets
  * @property {number} helps
  * @property {{ seconds: number, visitors: number, hold: number }} rendezvous seconds of each load; how many wait, and how long
+ * @property {import("./files-rows.js").FilesScale} files
  *
  * @typedef {object} Row
  * @property {string} name for --only
@@ -47,6 +45,7 @@ export const FULL = {
   meets: 40,
   helps: 20,
   rendezvous: { seconds: 20, visitors: 10_000, hold: 35 },
+  files: FULL_FILES,
 };
 
 /** @type {Scale} */
@@ -62,6 +61,7 @@ export const QUICK = {
   meets: 3,
   helps: 5,
   rendezvous: { seconds: 3, visitors: 1000, hold: 1 },
+  files: QUICK_FILES,
 };
 
 const WAN_HOW =
@@ -85,40 +85,10 @@ async function interleave(runs, ...measurements) {
   return results;
 }
 
-async function onVeth(measure) {
-  const net = await createVeth();
-  try {
-    return await measure(net);
-  } finally {
-    net.destroy();
-  }
-}
-
-async function onWan(path, measure) {
-  const net = await createWan(path);
-  try {
-    return await measure(net);
-  } finally {
-    net.destroy();
-  }
-}
-
 const rates = (transfers) => withRuns(transfers.map(({ rate }) => rate));
 const rate = (transfers) => median(transfers.map(({ rate }) => rate));
 const cutNote = (transfers) => (transfers.some(({ cut }) => cut) ? ", cut off" : "");
 const megabytes = (bytes) => `${bytes / MIB} MiB`;
-
-function rssFigure(what, [sender, receiver]) {
-  const peak = Math.max(sender, receiver);
-  return {
-    what,
-    dcpipe: `${sender.toFixed(0)} and ${receiver.toFixed(0)}`,
-    reference: "",
-    result: `${peak.toFixed(0)} MiB`,
-    target: `<= ${MAX_RSS} MiB`,
-    met: peak <= MAX_RSS,
-  };
-}
 
 /** Of several runs each, bare channel and dcpipe in turns, the one in the middle. */
 async function echoes(net, runs, seconds) {
@@ -386,4 +356,5 @@ export const ROWS = [
       "writing at one visitor to its reading at the other, in the same process, the seconds after the start of the server included.",
     measure: ({ rendezvous }) => measureRendezvous(rendezvous),
   },
+  ...FILES_ROWS,
 ];

@@ -53,15 +53,23 @@ export function undoOnExit(undo) {
   return each;
 }
 
-let directory;
+/** A file system in memory, where there is one. */
+export const MEMORY = "/dev/shm";
 
-/** A directory for sockets, measurements and compiled helpers; it goes when this process ends. */
-export function scratch() {
-  if (!directory) {
-    directory = mkdtempSync(join(tmpdir(), `dcpipe-lab-${process.pid}-`));
+const directories = new Map();
+
+/**
+ * A directory for sockets, measurements and compiled helpers; it goes when this process ends.
+ * @param {string} [parent] elsewhere than where temporary files are
+ * @returns {string}
+ */
+export function scratch(parent = tmpdir()) {
+  if (!directories.has(parent)) {
+    const directory = mkdtempSync(join(parent, `dcpipe-lab-${process.pid}-`));
     undoOnExit(() => rmSync(directory, { recursive: true, force: true }));
+    directories.set(parent, directory);
   }
-  return directory;
+  return directories.get(parent);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -141,8 +149,8 @@ function sweep() {
       return owner !== undefined && !existsSync(`/proc/${owner}`);
     });
   orphans("/run/netns", /^dcw-(\d+)-/).forEach(removeNamespace);
-  for (const name of orphans(tmpdir(), /^dcpipe-lab-(\d+)-/))
-    rmSync(join(tmpdir(), name), { recursive: true });
+  for (const parent of [tmpdir(), MEMORY])
+    for (const name of orphans(parent, /^dcpipe-lab-(\d+)-/)) rmSync(join(parent, name), { recursive: true });
 }
 
 /** Sends a signal to a process, or with a negative id to a group; one that is gone already is no error. */

@@ -23,7 +23,12 @@ test.each([
   ["*", ".hidden", true],
 ])("--exclude %s and %s: %s", (pattern, path, expected) => {
   const name = path.split("/").at(-1) ?? "";
-  expect(excluder([pattern])(path, name)).toBe(expected);
+  expect(excluder([pattern])(`sent/${path}`, name)).toBe(expected);
+});
+
+test("a PATH itself is left out by its name, and by no path", () => {
+  expect(excluder(["build"])("build", "build")).toBe(true);
+  expect(excluder(["/build", "*/*"])("build", "build")).toBe(false);
 });
 
 test.each([

@@ -118,7 +118,7 @@ describe("problems", () => {
       { files: 8 },
       { refused: 2, failed: 0, list: [exists("a"), exists("b")] },
       "EXISTS",
-      "2 of 10 files exist already with other content",
+      "2 of 10 files exist already, and are left as they are",
     ],
     [
       { files: 8 },
@@ -130,7 +130,7 @@ describe("problems", () => {
       { files: 1 },
       { refused: 1, failed: 0, list: [exists("a")] },
       "EXISTS",
-      "1 of 2 files exists already with other content",
+      "1 of 2 files exists already, and is left as it is",
     ],
     [{}, { refused: 1, failed: 0, list: [exists("a")] }, "EXISTS", "a exists already, and is left as it is"],
     [{}, { refused: 0, failed: 1, list: [unreadable] }, "INCOMPLETE", "permission denied"],
@@ -223,6 +223,12 @@ describe("an offer", () => {
       "           ... and 1,808 entries not listed here",
     ]);
     expect(totalsOf(offer)).toBe("10,000 entries (size not known)");
+  });
+
+  test("of which --only leaves something, and more may come", () => {
+    const offer = offerOf([file("a", 10)], { complete: false, unknown: true });
+    expect(offerLines(offer, 80)).toEqual(["     10 B  a", "           ... and what is not listed yet"]);
+    expect(totalsOf(offer)).toBe("1 entry and more (10 B and more)");
   });
 
   test.each([20, 40, 80])("fits %i columns", (columns) => {

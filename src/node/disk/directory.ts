@@ -1,10 +1,12 @@
 /** A directory on disk that takes what is received. */
+import { isUtf8 } from "node:buffer";
 import {
   closeSync,
   constants,
   fstatSync,
   lutimesSync,
   mkdirSync,
+  readlinkSync,
   renameSync,
   symlinkSync,
   unlinkSync,
@@ -72,7 +74,8 @@ export class DiskDirectory implements TargetDirectory {
       const info = this.#hold.look(name);
       if (!info) return undefined;
       if (info.isFile()) return { kind: "file", size: Number(info.size) };
-      return { kind: info.isDirectory() ? "directory" : info.isSymbolicLink() ? "link" : "other", size: 0 };
+      if (info.isSymbolicLink()) return { kind: "link", size: 0, target: this.#hold.use(name, readTarget) };
+      return { kind: info.isDirectory() ? "directory" : "other", size: 0 };
     });
   }
 
@@ -254,4 +257,10 @@ function isUnfinished({ info }: Hold): boolean {
 /** A directory that we have made has our mark, whatever the system and the parent's access list have made of its mode. */
 function mark(hold: Hold): void {
   hold.chmod(UNFINISHED | (Number(hold.info.mode) & INHERITED));
+}
+
+/** Where a link points; undefined when that is no UTF-8, and so nothing that a sender could name. */
+function readTarget(path: string): string | undefined {
+  const target = readlinkSync(path, { encoding: "buffer" });
+  return isUtf8(target) ? target.toString() : undefined;
 }

@@ -52,8 +52,10 @@ export class Hold {
   readonly path: string;
   readonly info: BigIntStats;
   readonly #parent: Hold | undefined;
-  /** Its name in the parent; of the root the whole path. */
+  /** Its name in the parent; of the root the path that was given. */
   readonly #name: string;
+  /** From the working directory or "/"; what it leads to may have changed since. */
+  readonly #fullPath: string;
   readonly #paths: boolean;
   #closed = false;
   /** Something in it has changed since the last fsync began. */
@@ -66,6 +68,7 @@ export class Hold {
   private constructor(parent: Hold | undefined, name: string, paths: boolean) {
     this.#parent = parent;
     this.#name = name;
+    this.#fullPath = parent ? join(parent.#fullPath, name) : name;
     this.#paths = paths;
     this.#anchored = !parent;
     this.path = parent ? parent.pathOf(name) : "";
@@ -98,7 +101,7 @@ export class Hold {
   use<T>(name: string, operate: (path: string) => T): T {
     if (!this.#paths) return operate(`/proc/self/fd/${this.#fd()}/${name}`);
     this.#check();
-    const result = operate(join(this.#fullPath(), name));
+    const result = operate(join(this.#fullPath, name));
     this.#check();
     return result;
   }
@@ -114,22 +117,23 @@ export class Hold {
     return this.use(name, (path) => lstatSync(path, { bigint: true, throwIfNoEntry: false }));
   }
 
-  /** A descriptor of a regular file; never of what a link points to. Throws ELOOP for a link, IO for anything else. */
+  /** A descriptor of a regular file; never of what a link points to. Throws IO for anything else. */
   open(name: string, flags: number, mode?: number): number {
     let fd: number | undefined;
     try {
       this.use(name, (path) => {
         if (NO_FOLLOW === 0 && lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink())
-          throw new DcpipeError("IO", "it is a link");
+          throw this.#unfit(name);
         // A FIFO without a writer would hold the open up for ever.
         fd = openSync(path, flags | NO_FOLLOW | NON_BLOCKING, mode);
       });
-      if (fd === undefined) throw new Error("unreachable");
-      if (!fstatSync(fd).isFile()) throw new DcpipeError("IO", "it is no regular file");
+      if (fd === undefined || !fstatSync(fd).isFile()) throw this.#unfit(name);
       return fd;
     } catch (error) {
       if (fd !== undefined) closeSync(fd);
-      throw error;
+      // A link, and a socket or a FIFO without a reader.
+      const code = codeOf(error);
+      throw code === "ELOOP" || code === "ENXIO" ? this.#unfit(name) : error;
     }
   }
 
@@ -177,14 +181,14 @@ export class Hold {
   }
 
   /**
-   * The last that is done to it: permission bits, mtime in microseconds, and all that on disk. Afterwards it may well be
-   * unreadable for us, so that only the descriptor from before can do it.
+   * The last that is done to it, when nobody writes into it any more: permission bits, mtime in microseconds, and all that
+   * on disk. Afterwards it may well be unreadable for us, so one descriptor from before does it all.
    */
   async seal(mode: number, mtime: number): Promise<void> {
     if (WINDOWS) {
       this.#check();
       const seconds = toSeconds(mtime);
-      utimesSync(this.#fullPath(), seconds, seconds);
+      utimesSync(this.#fullPath, seconds, seconds);
       return;
     }
     this.#dirty = false;
@@ -243,18 +247,14 @@ export class Hold {
 
   #openSelf(): number {
     const flags = constants.O_RDONLY | DIRECTORY;
-    if (this.#paths) return openSync(this.#fullPath(), flags | (this.#parent ? NO_FOLLOW : 0));
+    if (this.#paths) return openSync(this.#fullPath, flags | (this.#parent ? NO_FOLLOW : 0));
     if (!this.#parent) return openSync(this.#name, flags);
     return this.#parent.use(this.#name, (path) => openSync(path, flags | NO_FOLLOW));
   }
 
-  #fullPath(): string {
-    return this.#parent ? join(this.#parent.#fullPath(), this.#name) : this.#name;
-  }
-
   #lookByPath(): BigIntStats {
     const look = this.#parent ? lstatSync : statSync;
-    const info = look(this.#fullPath(), { bigint: true });
+    const info = look(this.#fullPath, { bigint: true });
     if (info.isDirectory()) return info;
     throw Object.assign(new Error("not a directory"), { code: "ENOTDIR" });
   }
@@ -271,6 +271,10 @@ export class Hold {
 
   #isSame(now: BigIntStats): boolean {
     return now.dev === this.info.dev && now.ino === this.info.ino;
+  }
+
+  #unfit(name: string): DcpipeError {
+    return new DcpipeError("IO", `${this.pathOf(name)} is no regular file`);
   }
 
   #moved(cause?: unknown): DcpipeError {
@@ -327,13 +331,14 @@ function procWorks(): boolean {
 }
 
 function tryProc(): boolean {
-  const fd = openSync("/", constants.O_RDONLY | DIRECTORY);
+  let fd: number | undefined;
   try {
+    fd = openSync("/", constants.O_RDONLY | DIRECTORY);
     const [own, seen] = [fstatSync(fd), statSync(`/proc/self/fd/${fd}/.`)];
     return own.dev === seen.dev && own.ino === seen.ino;
   } catch {
     return false;
   } finally {
-    closeSync(fd);
+    if (fd !== undefined) closeSync(fd);
   }
 }

@@ -54,7 +54,8 @@ export class Parts {
   open(name: string): { readonly part: string; readonly fd: number } {
     const base = partBase(name);
     const claim = this.#claims.get(base);
-    if (!claim) throw new DcpipeError("IO", "nothing is left of an earlier try");
+    if (!claim)
+      throw new DcpipeError("IO", `nothing is left of ${this.#hold.pathOf(name)} from an earlier try`);
     const fd = this.#open(claim, constants.O_RDWR);
     this.#claims.delete(base);
     return { part: claim.part, fd };
@@ -109,7 +110,8 @@ export class Parts {
           });
         });
       }
-      fd = this.#hold.open(own, constants.O_RDONLY);
+      // One that ended just before it got its name may have the file's mode, and be read-only: it is of no use.
+      fd = this.#hold.open(own, constants.O_RDWR);
       const info = fstatSync(fd, { bigint: true });
       return isOwn(info) && info.nlink === 1n && info.size > 0n && !isLive(info)
         ? { part: own, info }
@@ -161,7 +163,7 @@ export class Parts {
     if (isSame(now, info) && now.nlink === 1n && now.size === info.size && now.mtimeNs === info.mtimeNs)
       return fd;
     closeSync(fd);
-    throw new DcpipeError("IO", "what an earlier try left was changed meanwhile");
+    throw new DcpipeError("IO", `${this.#hold.pathOf(part)} was changed meanwhile`);
   }
 
   async #list(): Promise<Map<string, string[]>> {

@@ -18,6 +18,7 @@ import { DcpipeError } from "../../errors.ts";
 import { chmodOwn, type Hold, toSeconds } from "./hold.ts";
 import { codeOf, diskError } from "./words.ts";
 
+const WINDOWS = process.platform === "win32";
 /** Bytes that are written synchronously: that takes less time than a trip to the thread pool and back. */
 const SMALL = 64 * 1024;
 /** What a filesystem answers that has no hard links: FAT, some network filesystems. Windows says EISDIR or UNKNOWN. */
@@ -119,7 +120,7 @@ export class DiskSink implements FileSink {
   async commit({ mode, mtime }: Attributes, replace: boolean): Promise<void> {
     try {
       this.#checkOpen();
-      if (process.platform !== "win32") chmodOwn(this.#fd, mode & 0o777);
+      if (!WINDOWS) chmodOwn(this.#fd, mode & 0o777);
       futimesSync(this.#fd, toSeconds(mtime), toSeconds(mtime));
       await this.#inPool(fsyncAsync(this.#fd));
       const now = fstatSync(this.#fd, { bigint: true });
@@ -127,14 +128,15 @@ export class DiskSink implements FileSink {
       if (now.size !== BigInt(this.#size))
         throw new DcpipeError("IO", `${this.#path} was written to by somebody else meanwhile`);
       // Windows renames no open file.
-      this.#close();
+      if (WINDOWS) this.#close();
       if (replace) this.#rename();
       else this.#giveName();
       this.#gone = true;
+      this.#close();
       if (!this.#isOurs(this.#name)) throw this.#moved();
       await this.#hold.sync();
     } catch (cause) {
-      this.#close();
+      this.#keep();
       throw this.#writeError(cause);
     }
   }
@@ -203,6 +205,12 @@ export class DiskSink implements FileSink {
   #taken(cause: unknown): DcpipeError {
     const text = `${this.#path} came into being meanwhile; what arrived is kept as ${this.#part}`;
     return new DcpipeError("EXISTS", text, { cause });
+  }
+
+  /** A later try will write to the part, whatever mode the file would have had. */
+  #keep(): void {
+    if (this.#open && !this.#gone && !WINDOWS) chmodOwn(this.#fd, 0o600);
+    this.#close();
   }
 
   #checkOpen(): void {
