@@ -14,7 +14,20 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 
-const NAMES = ["größe", "日本", "a b", "emoji 👩‍👩‍👧", ".hidden", "-dash", "x'y\"z", "%s", "CON", "dot.", "UPPER", "upper"];
+const NAMES = [
+  "größe",
+  "日本",
+  "a b",
+  "emoji 👩‍👩‍👧",
+  ".hidden",
+  "-dash",
+  "x'y\"z",
+  "%s",
+  "CON",
+  "dot.",
+  "UPPER",
+  "upper",
+];
 /** No time in it is newer: what was made now must not look as if it had been given its time. */
 const EPOCH = 1_500_000_000;
 
@@ -81,7 +94,13 @@ export function compareTrees(one, other, path = ".") {
 function describe(path) {
   const info = lstatSync(path, { bigint: true, throwIfNoEntry: false });
   if (!info) return undefined;
-  const type = info.isDirectory() ? "directory" : info.isSymbolicLink() ? "link" : info.isFile() ? "file" : "special";
+  const type = info.isDirectory()
+    ? "directory"
+    : info.isSymbolicLink()
+      ? "link"
+      : info.isFile()
+        ? "file"
+        : "special";
   return {
     type,
     mode: type === "link" ? "" : (Number(info.mode) & 0o7777).toString(8),
