@@ -159,11 +159,15 @@ export class Receiver {
 
   /** Leaves what arrived for another try. Never rejects. */
   async abandon(): Promise<void> {
+    this.#over = true;
     this.#pacer?.cancel();
     await this.#arrival?.abandon();
     await this.#stores.idle();
-    for (let folder: Folder | undefined = this.#folder; folder; folder = folder.parent)
-      await folder.abandon();
+    const folders = new Set([this.#folder, this.#root]);
+    for (const each of this.#unsettled.values()) folders.add(each instanceof Folder ? each : each.folder);
+    for (const folder of folders) {
+      for (let up: Folder | undefined = folder; up; up = up.parent) await up.abandon();
+    }
   }
 
   async #handle(record: FileRecord): Promise<void> {

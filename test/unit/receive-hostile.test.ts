@@ -875,8 +875,8 @@ const STATES: readonly Attack[] = [
     "more content than was said, behind what an earlier try left",
     BROKEN,
     async (sender) => {
-      sender.onanswer = () => false;
-      sender.say(file("x", 5));
+      sender.onanswer = ({ type }) => type === "COMPARE";
+      sender.offer(file("x", 5), "good1");
       await sender.answer("WANT");
       sender.say(start(0, 4), chunk("12"), end("good12"));
     },
