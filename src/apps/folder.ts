@@ -88,7 +88,9 @@ export class Folder {
 
   /** Ends the use of it, whatever became of it. Never rejects. */
   async abandon(): Promise<void> {
-    await this.#target?.then(
+    const target = this.#target;
+    this.#target = undefined;
+    await target?.then(
       (target) => target.close(),
       () => undefined,
     );

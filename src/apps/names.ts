@@ -6,7 +6,7 @@ const MAX_NAME_BYTES = 255;
 /** What our own partial files end with; nobody else's file may pass for one. */
 export const PART_SUFFIX = ".dcpipe-part";
 /** Names that are devices on Windows, with any extension. */
-const RESERVED = /^(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]) *(\..*)?$/i;
+const RESERVED = /^(con|conin\$|conout\$|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]) *(\..*)?$/i;
 /** Control characters, bidirectional controls, invisible ones and line separators rewrite what a terminal shows. */
 const CONTROL =
   /[\u0000-\u001f\u007f-\u009f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]|\p{Cs}/u;
@@ -123,9 +123,12 @@ function fold(name: string): string {
   return name.normalize("NFC").toUpperCase().toLowerCase().normalize("NFC");
 }
 
+/** Nobody can know which names fall together. */
+const SEED = Math.floor(Math.random() * 2 ** 32);
+
 /** cyrb53, a well-mixed hash of 53 bits; never 0. */
 function hash(text: string): number {
-  let [a, b] = [0xdeadbeef, 0x41c6ce57];
+  let [a, b] = [0xdeadbeef ^ SEED, 0x41c6ce57 ^ SEED];
   for (let i = 0; i < text.length; i++) {
     const unit = text.charCodeAt(i);
     a = Math.imul(a ^ unit, 2654435761);

@@ -3,8 +3,8 @@
  *
  *   ENTRY --decide--> REFUSE | PASS                                        a bad name, not wanted, taken by something else
  *            |------> WANT ------------> START CHUNK... END --store--> STORED | FAILED
- *            `------> COMPARE -> EQUAL --+--> STORED                       it was there, byte for byte
- *                                        `--> WANT | PASS | REFUSE         a conflict
+ *            `------> COMPARE -> DIGEST -+--> STORED                       it was there, byte for byte
+ *                                        `--> WANT | PASS | REFUSE         a part of it was there, or a conflict
  *
  * Nothing that the sender says becomes a path: names are single components, checked, and the target follows no links.
  */
@@ -19,6 +19,7 @@ import {
   type Attributes,
   type Digest,
   type Found,
+  type Source,
   type TargetDirectory,
   type TransferResult,
 } from "./endpoints.ts";
@@ -37,6 +38,8 @@ const MAX_NUMBER = 999;
 /** Progress is told this often. Milliseconds. */
 const REPORT_MS = 200;
 const TWICE = "another one came with this name, or one that is the same here";
+/** Bytes, roughly, of a path from the target on; PATH_MAX of Linux. What is longer no other program could use. */
+const MAX_PATH = 4096;
 /** What a text is called when it has to be a file. */
 const TEXT_NAME = "text.txt";
 
@@ -53,8 +56,8 @@ interface Incoming {
   state: "deciding" | "comparing" | "wanted" | "arriving" | "storing";
   /** Takes the place of what has the name. */
   replace: boolean;
-  /** What was said to be here: the first `length` bytes, and their running digest. */
-  have: { readonly length: number; readonly digest: Digest } | undefined;
+  /** What is here of it, a part or a whole file of that name: so many bytes, and their running digest. */
+  have: { readonly length: number; readonly digest: Digest; readonly whole: boolean } | undefined;
 }
 
 export class Receiver {
@@ -79,9 +82,9 @@ export class Receiver {
   /** Entries that wait for the answer to the question, and what it is about. */
   #held: { readonly decide: () => Promise<void> | void; readonly listed: Listed | undefined }[] | undefined;
   #counting = false;
-  #total: { readonly entries: number; readonly bytes: number } | undefined;
+  #total: { readonly last: boolean; readonly entries: number; readonly bytes: number } | undefined;
   /** What was agreed to; more is refused. */
-  #agreed: { readonly entries: number; readonly bytes: number } | undefined;
+  #agreed: { readonly entries: number; readonly bytes: number; readonly unknown: boolean } | undefined;
   #conflict: Conflict | undefined;
   #arrival: Arrival | undefined;
   #arriving: Incoming | undefined;
@@ -96,6 +99,7 @@ export class Receiver {
   #moved = 0;
   #settledBytes = 0;
   #current = "";
+  #over = false;
   /** What ended it all while nobody was looking. */
   #failure: DcpipeError | undefined;
 
@@ -155,11 +159,15 @@ export class Receiver {
 
   /** Leaves what arrived for another try. Never rejects. */
   async abandon(): Promise<void> {
+    this.#over = true;
     this.#pacer?.cancel();
     await this.#arrival?.abandon();
     await this.#stores.idle();
-    for (let folder: Folder | undefined = this.#folder; folder; folder = folder.parent)
-      await folder.abandon();
+    const folders = new Set([this.#folder, this.#root]);
+    for (const each of this.#unsettled.values()) folders.add(each instanceof Folder ? each : each.folder);
+    for (const folder of folders) {
+      for (let up: Folder | undefined = folder; up; up = up.parent) await up.abandon();
+    }
   }
 
   async #handle(record: FileRecord): Promise<void> {
@@ -196,8 +204,8 @@ export class Receiver {
         return this.#end(record.size, record.digest);
       case "BROKEN":
         return this.#broken(record.id, record.reason, record.text);
-      case "EQUAL":
-        return this.#compared(record.id, record.equal);
+      case "DIGEST":
+        return this.#compared(record.id, record.digest);
       case "DONE":
         if (!this.#listed || this.#unsettled.size > 0) throw protocolError("DONE before the end");
         this.#done = true;
@@ -225,7 +233,8 @@ export class Receiver {
     }
     const given = top && this.#options.name !== undefined;
     const objection = this.#objection(entry, given ? undefined : name, above);
-    const twice = !objection && !above.take(name, this.#options.target.folding);
+    const file = entry.kind !== "text" || !this.#options.ontext;
+    const twice = file && !objection && !above.take(name, this.#options.target.folding);
     const listed = objection ? undefined : describe(entry, above.path + name);
     above.enter();
     if (entry.kind === "directory") {
@@ -262,12 +271,21 @@ export class Receiver {
       if (entry.kind === "link") checkTarget(entry.target, above.depth);
       if (this.#options.name !== undefined && above === this.#root && this.#top > 1)
         throw new DcpipeError("REFUSED", "more than one thing comes, and only one name was given for them");
-      if (this.#agreed && (this.#entries > this.#agreed.entries || this.#listedBytes > this.#agreed.bytes))
-        throw new DcpipeError("REFUSED", "it is more than was announced");
+      if (above.path.length + (name ?? "").length > MAX_PATH)
+        throw new DcpipeError("REFUSED", "its path is too long");
+      if (this.#exceeds(entry)) throw new DcpipeError("REFUSED", "it is more than was announced");
       return undefined;
     } catch (error) {
       return asDcpipeError(error, "REFUSED");
     }
+  }
+
+  /** Whether an entry goes beyond what was agreed to. */
+  #exceeds(entry: Entry): boolean {
+    if (!this.#agreed) return false;
+    const { entries, bytes, unknown } = this.#agreed;
+    if (entry.kind === "file" && entry.size === undefined && !unknown) return true;
+    return this.#entries > entries || this.#listedBytes > bytes;
   }
 
   /** Decides now, or when the question is answered. */
@@ -281,6 +299,7 @@ export class Receiver {
   }
 
   async #takeTotals(totals: { last: boolean; entries: number; bytes: number }): Promise<void> {
+    if (this.#total?.last || this.#listed) throw protocolError("TOTALS after the last ones");
     this.#total = totals;
     if (!this.#held || !this.#counting) return;
     this.#options.oncounting?.(totals.entries, totals.bytes);
@@ -291,17 +310,24 @@ export class Receiver {
     const held = this.#held;
     if (!held) return;
     const entries = held.flatMap(({ listed }) => listed ?? []);
+    // A count may be a lie: no less is asked for than what is listed.
     const counted = this.#listed ? undefined : this.#total;
-    const total = counted ?? { entries: this.#entries, bytes: this.#listedBytes };
+    const total = {
+      entries: Math.max(this.#entries, counted?.entries ?? 0),
+      bytes: Math.max(this.#listedBytes, counted?.bytes ?? 0),
+    };
     const texts = this.#options.ontext && entries.every(({ kind }) => kind === "text");
     if (entries.length > 0 && !texts) {
       const offer = { entries, complete: this.#listed, total, unknown: this.#unknown };
       if (!((await this.#options.approve?.(offer)) ?? true))
         throw new DcpipeError("REFUSED", "the receiving side does not want it");
     }
-    this.#agreed = total;
+    this.#agreed = { ...total, unknown: this.#unknown };
     this.#held = undefined;
-    for (const { decide } of held) await decide();
+    for (const { decide } of held) {
+      this.#check();
+      await decide();
+    }
   }
 
   // Directories.
@@ -439,7 +465,7 @@ export class Receiver {
         return;
       }
       if (entry.kind !== "link" && found.kind === "file" && found.size === entry.size)
-        return this.#compare(incoming, directory);
+        return this.#compare(incoming, found.size, await directory.read(incoming.name), true);
       return this.#conflicting(incoming, found);
     }
     await this.#take(incoming, directory);
@@ -465,39 +491,40 @@ export class Receiver {
       this.#want(incoming);
       return;
     }
-    if (entry.size === undefined || part.size > entry.size) part.content.cancel();
-    else {
-      this.#current = incoming.folder.path + incoming.name;
-      const digest = this.#options.createDigest();
-      const length = await readAll(part.content, digest);
-      if (length > 0) incoming.have = { length, digest };
-    }
+    if (entry.size !== undefined && part.size > 0 && part.size <= entry.size)
+      return this.#compare(incoming, part.size, part.content, false);
+    part.content.cancel();
     this.#want(incoming);
   }
 
   #want(incoming: Incoming): void {
     incoming.state = "wanted";
-    const { id, have } = incoming;
-    this.#writer.put({ type: "WANT", id, length: have?.length ?? 0, digest: have?.digest.copy().digest() });
+    this.#writer.put({ type: "WANT", id: incoming.id, offset: incoming.have?.length ?? 0 });
   }
 
-  /** There is a file of that name and size: is it the same? */
-  async #compare(incoming: Incoming, directory: TargetDirectory): Promise<void> {
+  /**
+   * There is something of that name, whole or a part: is it what comes? The sender tells its digest, and not we ours: what is in
+   * our files is not its business. Both sides read at the same time.
+   */
+  async #compare(incoming: Incoming, length: number, content: Source, whole: boolean): Promise<void> {
     this.#current = incoming.folder.path + incoming.name;
+    this.#writer.put({ type: "COMPARE", id: incoming.id, length });
     const digest = this.#options.createDigest();
-    const length = await readAll(await directory.read(incoming.name), digest);
+    const read = await readAll(content, digest);
+    // What is changing just now is not what comes.
+    incoming.have = { length: read === length ? length : -1, digest, whole };
     incoming.state = "comparing";
-    this.#writer.put({ type: "COMPARE", id: incoming.id, length, digest: digest.digest() });
   }
 
-  async #compared(id: number, equal: boolean): Promise<void> {
+  async #compared(id: number, theirs: Uint8Array): Promise<void> {
     const incoming = this.#incoming(id, "comparing");
-    if (equal) {
-      this.#keep(incoming);
-      return;
-    }
+    const { have } = incoming;
+    const same = have && have.length >= 0 && sameBytes(theirs, have.digest.copy().digest());
     incoming.state = "deciding";
-    await this.#guard(incoming, () => this.#conflicting(incoming, { kind: "file", size: 0 }));
+    if (!same) incoming.have = undefined;
+    if (!have?.whole) this.#want(incoming);
+    else if (same) this.#keep(incoming);
+    else await this.#guard(incoming, () => this.#conflicting(incoming, { kind: "file", size: 0 }));
   }
 
   /** It is here already. */
@@ -555,7 +582,13 @@ export class Receiver {
   async #policy(path: string): Promise<Conflict> {
     const { conflict } = this.#options;
     this.#conflict ??= typeof conflict === "function" ? await conflict(path) : conflict;
+    this.#check();
     return this.#conflict;
+  }
+
+  /** The transfer may have ended while somebody thought about an answer. */
+  #check(): void {
+    if (this.#over) throw new DcpipeError("ABORTED", "it is over");
   }
 
   // Content.
@@ -565,17 +598,15 @@ export class Receiver {
     const incoming = this.#incoming(id, "wanted");
     const { entry, have, folder, name } = incoming;
     if (entry.kind === "link") throw protocolError("START of a link");
-    if (offset !== 0 && offset !== have?.length)
-      throw protocolError("START at an offset that was not offered");
+    if (offset !== (have?.length ?? 0)) throw protocolError("START at an offset that was not asked for");
     if (this.#options.stores === 1) await this.#stores.idle();
     incoming.state = "arriving";
     this.#arriving = incoming;
     this.#current = folder.path + name;
-    const kept = offset > 0 ? have : undefined;
     const text = entry.kind === "text" && this.#options.ontext !== undefined;
     this.#arrival = new Arrival(
       text ? undefined : async (from) => (await folder.open()).create(incoming.name, from),
-      kept?.digest ?? this.#options.createDigest(),
+      have?.digest ?? this.#options.createDigest(),
       entry.size,
       offset,
     );
@@ -631,7 +662,11 @@ export class Receiver {
       if (failed) return;
     }
     const incoming = this.#unsettled.get(id);
-    if (!incoming || incoming instanceof Folder || !["wanted", "arriving"].includes(incoming.state))
+    if (
+      !incoming ||
+      incoming instanceof Folder ||
+      !["comparing", "wanted", "arriving"].includes(incoming.state)
+    )
       throw protocolError("BROKEN for what was not wanted");
     this.#problems.fail({ name: incoming.folder.path + incoming.name, reason, text });
     this.#settle(id);

@@ -26,6 +26,8 @@ export class RecordReader {
   readonly #codec: Codec | undefined;
   /** What was read and not yet taken. */
   #buffer: Uint8Array = new Uint8Array(0);
+  /** How much of it there has to be to go on. */
+  #needed = 0;
   /** Bytes of a CHUNK that are still to come. */
   #content = 0;
   /** What a PACKED held. */
@@ -46,17 +48,29 @@ export class RecordReader {
         continue;
       }
       if (record) return record;
-      const chunk = await this.#stream.read();
-      if (!chunk) {
-        if (this.#buffer.length > 0 || this.#content > 0)
-          throw protocolError("the stream ends inside a record");
-        return undefined;
-      }
-      this.#buffer = this.#buffer.length === 0 ? chunk : join(this.#buffer, chunk);
+      if (!(await this.#more())) return undefined;
     }
   }
 
+  /** Reads until there is as much as is needed; however small the pieces, each is copied once. False at the end. */
+  async #more(): Promise<boolean> {
+    const pieces = this.#buffer.length > 0 ? [this.#buffer] : [];
+    let { length } = this.#buffer;
+    do {
+      const chunk = await this.#stream.read();
+      if (!chunk) {
+        if (length > 0 || this.#content > 0) throw protocolError("the stream ends inside a record");
+        return false;
+      }
+      pieces.push(chunk);
+      length += chunk.length;
+    } while (length < this.#needed);
+    this.#buffer = join(pieces, length);
+    return true;
+  }
+
   #take(): FileRecord | undefined {
+    this.#needed = 0;
     if (this.#content > 0) return this.#takeContent();
     const first = this.#buffer[0];
     if (first === undefined || this.#buffer.length < 1 << (first >> 6)) return undefined;
@@ -65,7 +79,12 @@ export class RecordReader {
     if (length === 0) throw protocolError("empty record");
     if (reader.remaining < length) {
       // Content is passed on as it comes: it needs no buffer of its own.
-      if (reader.remaining === 0 || reader.u8() !== CHUNK_TYPE) return undefined;
+      const whole = this.#buffer.length - reader.remaining + length;
+      if (reader.remaining === 0) return undefined;
+      if (reader.u8() !== CHUNK_TYPE) {
+        this.#needed = whole;
+        return undefined;
+      }
       if (length - 1 > MAX_CHUNK) throw protocolError("CHUNK is too long");
       this.#content = length - 1;
       this.#buffer = reader.take(reader.remaining);
@@ -207,6 +226,10 @@ export class RecordWriter {
   }
 }
 
-function join(a: Uint8Array, b: Uint8Array): Uint8Array {
-  return new Writer(a.length + b.length).raw(a).raw(b).view();
+function join(pieces: readonly Uint8Array[], length: number): Uint8Array {
+  const [only] = pieces;
+  if (only && pieces.length === 1) return only;
+  const joined = new Writer(length);
+  for (const piece of pieces) joined.raw(piece);
+  return joined.view();
 }

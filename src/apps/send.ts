@@ -12,11 +12,11 @@ import type { Session } from "../session/session.ts";
 import type { Stream } from "../session/stream.ts";
 import { clipText } from "../wire/bytes.ts";
 import { ENTRY_WINDOW, MAX_NAME, type Entry, type FileRecord } from "../wire/file.ts";
-import { REASONS } from "../wire/frame.ts";
+import { REASONS, type Reason } from "../wire/frame.ts";
 import type { Role } from "../wire/hello.ts";
 import { Acknowledged } from "./acknowledged.ts";
 import { Compression } from "./compression.ts";
-import { deliver, isEqual, type Claim, type Delivery } from "./delivery.ts";
+import { deliver, openBehind, type Delivery, type Opened } from "./delivery.ts";
 import {
   isReason,
   type Codec,
@@ -69,8 +69,8 @@ interface Outgoing {
   readonly kind: Entry["kind"];
   /** What to open for a file or text. */
   readonly file: SourceFile | undefined;
-  /** What the receiver waits for from us; "sent" when it has it all. */
-  state: "listed" | "comparing" | "wanted" | "sent" | "equal";
+  /** What the receiver waits for from us; "compared" when it knows the digest of it all, "sent" when it has it all. */
+  state: "listed" | "comparing" | "compared" | "wanted" | "sent";
   /** Content bytes that travelled. */
   moved: number;
 }
@@ -84,7 +84,10 @@ class Sender {
   readonly #acknowledged: Acknowledged;
   readonly #compression: Compression | undefined;
   readonly #unsettled = new Map<number, Outgoing>();
-  readonly #work: { readonly outgoing: Outgoing; readonly claim: Claim }[] = [];
+  readonly #work: { readonly outgoing: Outgoing; readonly type: "WANT" | "COMPARE"; readonly at: number }[] =
+    [];
+  /** The file whose beginning was compared last: it is likely to be wanted from there on. */
+  #compared: { readonly id: number; readonly opened: Opened } | undefined;
   /** Something was settled, or there is more to do. */
   readonly #changed = new Signal();
   readonly #problems = new ProblemList();
@@ -133,6 +136,7 @@ class Sender {
       this.#writer.close();
       this.#delivery.pacer?.cancel();
       this.#changed.close();
+      this.#keep(undefined);
     }
     this.#current = "";
     this.#report();
@@ -185,7 +189,7 @@ class Sender {
 
   #enter(entry: Exclude<SourceEntry, { kind: "up" | "missing" }>, above: string): void {
     const id = this.#entries++;
-    const file = entry.kind === "file" ? entry : entry.kind === "text" ? textFile(entry.text) : undefined;
+    const file = contentOf(entry);
     const name = entry.kind === "text" ? "" : entry.name;
     this.#unsettled.set(id, {
       id,
@@ -212,8 +216,9 @@ class Sender {
       if (this.#changed.closed || this.#listed) return;
       if (entry.kind === "up" || entry.kind === "missing") continue;
       totals.entries++;
-      if (entry.kind === "file") totals.bytes += entry.size ?? 0;
-      if (entry.kind === "file" || entry.kind === "text") totals.files++;
+      const file = contentOf(entry);
+      totals.bytes += file?.size ?? 0;
+      if (file) totals.files++;
       if (performance.now() - told < REPORT_MS) continue;
       told = performance.now();
       this.#writer.put({ type: "TOTALS", last: false, entries: totals.entries, bytes: totals.bytes });
@@ -230,8 +235,10 @@ class Sender {
         continue;
       }
       if (!("id" in record)) throw new DcpipeError("PROTOCOL", `${record.type} is not for the sender`);
+      if (record.id >= this.#entries) throw new DcpipeError("PROTOCOL", "an answer that fits no entry");
       const outgoing = this.#unsettled.get(record.id);
-      if (!outgoing) throw new DcpipeError("PROTOCOL", "an answer that fits no entry");
+      // An answer and our BROKEN may have crossed.
+      if (!outgoing) continue;
       this.#handle(outgoing, record);
       this.#changed.wake();
     }
@@ -244,11 +251,11 @@ class Sender {
     switch (record.type) {
       case "WANT":
       case "COMPARE": {
-        const { type, length, digest } = record;
-        if (!file || !(outgoing.state === "listed" || outgoing.state === "equal"))
-          throw new DcpipeError("PROTOCOL", `${type} for what has no content to give`);
-        outgoing.state = type === "WANT" ? "wanted" : "comparing";
-        this.#work.push({ outgoing, claim: { type, length, digest } });
+        const at = record.type === "WANT" ? record.offset : record.length;
+        if (!file || !(outgoing.state === "listed" || outgoing.state === "compared") || at > (file.size ?? 0))
+          throw new DcpipeError("PROTOCOL", `${record.type} of what is not there`);
+        outgoing.state = record.type === "WANT" ? "wanted" : "comparing";
+        this.#work.push({ outgoing, type: record.type, at });
         return;
       }
       case "PASS":
@@ -263,7 +270,7 @@ class Sender {
           throw new DcpipeError("NO_SPACE", `the other side could not store it: ${record.text}`);
         break;
       case "STORED":
-        if (file && outgoing.state !== "sent" && outgoing.state !== "equal")
+        if (file && outgoing.state !== "sent" && outgoing.state !== "compared")
           throw new DcpipeError("PROTOCOL", "STORED before the end of the file");
         this.#store(outgoing, kind);
         break;
@@ -281,14 +288,17 @@ class Sender {
     this.#files++;
     this.#bytes += outgoing.file?.size ?? outgoing.moved;
     this.#moved += outgoing.moved;
-    if (outgoing.state === "equal") this.#unchanged++;
+    if (outgoing.state !== "compared") return;
+    this.#unchanged++;
+    this.#acknowledged.skip(outgoing.file?.size ?? 0);
   }
 
   /** Writes content as it is wanted, and DONE when all is settled. */
   async #deliver(): Promise<void> {
     for (;;) {
       const next = this.#work.shift();
-      if (next) await this.#one(next.outgoing, next.claim);
+      if (next?.type === "COMPARE") await this.#compare(next.outgoing, next.at);
+      else if (next) await this.#send(next.outgoing, next.at);
       else if (this.#listed && this.#unsettled.size === 0) break;
       else await this.#changed.next();
     }
@@ -298,21 +308,44 @@ class Sender {
     void this.#stream.end().catch(() => undefined);
   }
 
-  async #one(outgoing: Outgoing, claim: Claim): Promise<void> {
-    const { id, file, path } = outgoing;
+  /** Tells the digest of a file's first `length` bytes. */
+  async #compare(outgoing: Outgoing, length: number): Promise<void> {
+    const { id, file } = outgoing;
     // The receiver may have given it up meanwhile.
     if (!file || !this.#unsettled.has(id)) return;
-    this.#compression?.refresh();
-    if (claim.type === "COMPARE") {
-      const equal = await isEqual(file, claim, this.#options.createDigest);
-      if (equal) this.#acknowledged.skip(file.size ?? 0);
-      outgoing.state = equal ? "equal" : "listed";
-      this.#writer.put({ type: "EQUAL", id, equal });
-      return this.#writer.room();
+    try {
+      const opened = await openBehind(file, length, this.#options.createDigest());
+      outgoing.state = length === file.size ? "compared" : "listed";
+      this.#writer.put({ type: "DIGEST", id, digest: opened.digest.copy().digest() });
+      if (outgoing.state === "compared") opened.content.cancel();
+      else this.#keep({ id, opened });
+    } catch (error) {
+      const failure = asDcpipeError(error, "IO", "reading failed");
+      const reason = failure.code === "INCOMPLETE" ? "INCOMPLETE" : "IO";
+      this.#writer.put({ type: "BROKEN", id, reason, text: failure.message });
+      this.#broken(outgoing, { reason, text: failure.message });
     }
+    await this.#writer.room();
+  }
+
+  #keep(compared: { readonly id: number; readonly opened: Opened } | undefined): void {
+    this.#compared?.opened.content.cancel();
+    this.#compared = compared;
+  }
+
+  /** Writes a file's content from `offset` on. */
+  async #send(outgoing: Outgoing, offset: number): Promise<void> {
+    const { id, file, path } = outgoing;
+    if (!file || !this.#unsettled.has(id)) return;
+    let opened: Opened | undefined;
+    if (this.#compared?.id === id && this.#compared.opened.offset === offset) {
+      ({ opened } = this.#compared);
+      this.#compared = undefined;
+    }
+    this.#compression?.refresh();
     this.#current = path;
     this.#acknowledged.begin(file.size);
-    const outcome = await deliver(this.#delivery, id, file, claim, {
+    const outcome = await deliver(this.#delivery, id, file, offset, opened, {
       skipped: (bytes) => {
         this.#acknowledged.skip(bytes);
       },
@@ -323,10 +356,13 @@ class Sender {
       },
     });
     if (outcome === "sent") outgoing.state = "sent";
-    else if (this.#unsettled.delete(id)) {
-      this.#problems.fail({ name: path, reason: outcome.reason, text: outcome.text });
-      this.#changed.wake();
-    }
+    else this.#broken(outgoing, outcome);
+  }
+
+  #broken({ id, path }: Outgoing, { reason, text }: { reason: Reason; text: string }): void {
+    if (!this.#unsettled.delete(id)) return;
+    this.#problems.fail({ name: path, reason, text });
+    this.#changed.wake();
   }
 
   #report(): void {
@@ -360,6 +396,10 @@ function entryRecord(entry: Exclude<SourceEntry, { kind: "up" | "missing" }>): E
     default:
       return entry;
   }
+}
+
+function contentOf(entry: SourceEntry): SourceFile | undefined {
+  return entry.kind === "file" ? entry : entry.kind === "text" ? textFile(entry.text) : undefined;
 }
 
 function textFile(text: string): SourceFile {

@@ -4,9 +4,9 @@
  *   length varint | type u8 | fields                                        length counts type and fields
  *
  *   sender                                             receiver
- *   FILE      0x01  name, size + 1 (0: unknown), mode,  WANT    0x11  id, length, SHA-256: send it; I have its first
- *                   mtime                                             length bytes, if that is their digest
- *   DIRECTORY 0x02  name, mode, mtime; then what is     COMPARE 0x12  id, length, SHA-256: is this the whole of it?
+ *   FILE      0x01  name, size + 1 (0: unknown), mode,  WANT    0x11  id, offset: send it, from there on
+ *                   mtime
+ *   DIRECTORY 0x02  name, mode, mtime; then what is     COMPARE 0x12  id, length: tell the digest of its beginning
  *                   in it                               PASS    0x13  id: not wanted
  *   UP        0x03  the directory ends                  REFUSE  0x14  id, reason, text: not taken
  *   LINK      0x04  name, target, mtime                 STORED  0x15  id: verified and on disk
@@ -18,7 +18,7 @@
  *   CHUNK     0x0a  content, up to the end of the record
  *   END       0x0b  size, SHA-256 of all of it
  *   BROKEN    0x0c  id, reason, text: no (more) content
- *   EQUAL     0x0d  id, u8: the answer to COMPARE
+ *   DIGEST    0x0d  id, SHA-256: the answer to COMPARE
  *   DONE      0x0e  every entry is settled
  *   PACKED    0x0f  size, records compressed (RFC 1951)
  *
@@ -69,18 +69,13 @@ export type SenderRecord =
   | { readonly type: "CHUNK"; readonly content: Uint8Array }
   | { readonly type: "END"; readonly size: number; readonly digest: Uint8Array }
   | { readonly type: "BROKEN"; readonly id: number; readonly reason: Reason; readonly text: string }
-  | { readonly type: "EQUAL"; readonly id: number; readonly equal: boolean }
+  | { readonly type: "DIGEST"; readonly id: number; readonly digest: Uint8Array }
   | { readonly type: "DONE" }
   | { readonly type: "PACKED"; readonly size: number; readonly packed: Uint8Array };
 
 export type ReceiverRecord =
-  | {
-      readonly type: "WANT";
-      readonly id: number;
-      readonly length: number;
-      readonly digest: Uint8Array | undefined;
-    }
-  | { readonly type: "COMPARE"; readonly id: number; readonly length: number; readonly digest: Uint8Array }
+  | { readonly type: "WANT"; readonly id: number; readonly offset: number }
+  | { readonly type: "COMPARE"; readonly id: number; readonly length: number }
   | { readonly type: "PASS"; readonly id: number }
   | { readonly type: "REFUSE"; readonly id: number; readonly reason: Reason; readonly text: string }
   | { readonly type: "STORED"; readonly id: number }
@@ -102,7 +97,7 @@ const TYPES = {
   CHUNK: 0x0a,
   END: 0x0b,
   BROKEN: 0x0c,
-  EQUAL: 0x0d,
+  DIGEST: 0x0d,
   DONE: 0x0e,
   PACKED: 0x0f,
   WANT: 0x11,
@@ -199,18 +194,17 @@ function writeFields(body: Writer, record: Exclude<FileRecord, { type: "ENTRY" |
     case "END":
       body.varint(record.size).raw(record.digest);
       break;
-    case "EQUAL":
-      body.varint(record.id).u8(record.equal ? 1 : 0);
+    case "DIGEST":
+      body.varint(record.id).raw(record.digest);
       break;
     case "PACKED":
       body.varint(record.size).raw(record.packed);
       break;
     case "WANT":
-      body.varint(record.id).varint(record.length);
-      if (record.digest) body.raw(record.digest);
+      body.varint(record.id).varint(record.offset);
       break;
     case "COMPARE":
-      body.varint(record.id).varint(record.length).raw(record.digest);
+      body.varint(record.id).varint(record.length);
       break;
     case "PASS":
     case "STORED":
@@ -287,8 +281,8 @@ function readRecord(reader: Reader): FileRecord {
       return { type: "END", size: reader.varint(), digest: reader.take(DIGEST_SIZE) };
     case TYPES.BROKEN:
       return { type: "BROKEN", id: reader.varint(), ...readVerdict(reader) };
-    case TYPES.EQUAL:
-      return { type: "EQUAL", id: reader.varint(), equal: readFlag(reader) };
+    case TYPES.DIGEST:
+      return { type: "DIGEST", id: reader.varint(), digest: reader.take(DIGEST_SIZE) };
     case TYPES.DONE:
       return { type: "DONE" };
     case TYPES.PACKED: {
@@ -296,17 +290,10 @@ function readRecord(reader: Reader): FileRecord {
       if (size === 0) throw protocolError("empty PACKED");
       return { type: "PACKED", size, packed: reader.take(reader.remaining) };
     }
-    case TYPES.WANT: {
-      const [id, length] = [reader.varint(), reader.varint()];
-      return { type: "WANT", id, length, digest: length === 0 ? undefined : reader.take(DIGEST_SIZE) };
-    }
+    case TYPES.WANT:
+      return { type: "WANT", id: reader.varint(), offset: reader.varint() };
     case TYPES.COMPARE:
-      return {
-        type: "COMPARE",
-        id: reader.varint(),
-        length: reader.varint(),
-        digest: reader.take(DIGEST_SIZE),
-      };
+      return { type: "COMPARE", id: reader.varint(), length: reader.varint() };
     case TYPES.PASS:
       return { type: "PASS", id: reader.varint() };
     case TYPES.REFUSE:

@@ -243,10 +243,8 @@ export class HostileSender {
   #answerHonestly(record: ReceiverRecord): void {
     if (record.type !== "WANT" && record.type !== "COMPARE") return;
     const all = bytes(this.contents.get(record.id) ?? "");
-    const same = ({ length, digest }: { length: number; digest: Uint8Array | undefined } & Id): boolean =>
-      length <= all.length && Buffer.compare(digest ?? sha256(""), sha256(all.subarray(0, length))) === 0;
-    if (record.type === "WANT") this.content(record.id, all, same(record) ? record.length : 0);
-    else this.say({ type: "EQUAL", id: record.id, equal: record.length === all.length && same(record) });
+    if (record.type === "WANT") this.content(record.id, all, record.offset);
+    else this.say({ type: "DIGEST", id: record.id, digest: sha256(all.subarray(0, record.length)) });
   }
 
   async #until(done: () => boolean, what: string): Promise<void> {

@@ -804,23 +804,34 @@ const STATES: readonly Attack[] = [
     sender.say(start(0, 2));
   }),
   attack(
-    "START with a smaller offset than was offered",
+    "START with a smaller offset than was asked for",
     BROKEN,
     async (sender) => {
-      sender.onanswer = () => false;
-      sender.say(file("x", 8));
-      expect(await sender.answer("WANT")).toMatchObject({ length: 4 });
+      sender.onanswer = ({ type }) => type === "COMPARE";
+      sender.offer(file("x", 8), "good stuff".slice(0, 8));
+      expect(await sender.answer("WANT")).toMatchObject({ offset: 4 });
       sender.say(start(0, 2));
     },
     { before: (place) => part(place, "x", "good") },
   ),
   attack(
-    "START with a larger offset than was offered",
+    "START at the beginning where more was there",
     BROKEN,
     async (sender) => {
-      sender.onanswer = () => false;
-      sender.say(file("x", 8));
-      expect(await sender.answer("WANT")).toMatchObject({ length: 4 });
+      sender.onanswer = ({ type }) => type === "COMPARE";
+      sender.offer(file("x", 8), "good stuff".slice(0, 8));
+      expect(await sender.answer("WANT")).toMatchObject({ offset: 4 });
+      sender.say(start(0, 0));
+    },
+    { before: (place) => part(place, "x", "good") },
+  ),
+  attack(
+    "START with a larger offset than was asked for",
+    BROKEN,
+    async (sender) => {
+      sender.onanswer = ({ type }) => type === "COMPARE";
+      sender.offer(file("x", 8), "good stuff".slice(0, 8));
+      expect(await sender.answer("WANT")).toMatchObject({ offset: 4 });
       sender.say(start(0, 5));
     },
     { before: (place) => part(place, "x", "good") },
@@ -831,7 +842,9 @@ const STATES: readonly Attack[] = [
     async (sender) => {
       sender.onanswer = () => false;
       sender.say(file("x", 8));
-      expect(await sender.answer("WANT")).toMatchObject({ length: 4, digest: sha256("evil") });
+      expect(await sender.answer("COMPARE")).toMatchObject({ length: 4 });
+      sender.say({ type: "DIGEST", id: 0, digest: sha256("evil") });
+      expect(await sender.answer("WANT")).toMatchObject({ offset: 4 });
       sender.content(0, "good stuff".slice(0, 8), 4);
       await sender.finish();
     },
@@ -862,8 +875,8 @@ const STATES: readonly Attack[] = [
     "more content than was said, behind what an earlier try left",
     BROKEN,
     async (sender) => {
-      sender.onanswer = () => false;
-      sender.say(file("x", 5));
+      sender.onanswer = ({ type }) => type === "COMPARE";
+      sender.offer(file("x", 5), "good1");
       await sender.answer("WANT");
       sender.say(start(0, 4), chunk("12"), end("good12"));
     },
@@ -945,26 +958,29 @@ const STATES: readonly Attack[] = [
     sender.say(file("x", 4), { type: "STORED", id: 0 });
   }),
   attack("an answer from the sender: WANT", BROKEN, (sender) => {
-    sender.say(file("x", 4), { type: "WANT", id: 0, length: 0, digest: undefined });
+    sender.say(file("x", 4), { type: "WANT", id: 0, offset: 0 });
   }),
   attack("an answer from the sender: COUNT", BROKEN, (sender) => {
     sender.say({ type: "COUNT" });
   }),
-  attack("an EQUAL that nobody asked for", BROKEN, (sender) => {
+  attack("a DIGEST that nobody asked for", BROKEN, (sender) => {
     sender.onanswer = () => false;
-    sender.say(file("x", 4), { type: "EQUAL", id: 0, equal: true });
+    sender.say(file("x", 4), { type: "DIGEST", id: 0, digest: sha256("mine") });
   }),
-  attack("an EQUAL for an id that was not said", BROKEN, (sender) => {
-    sender.say({ type: "EQUAL", id: 7, equal: true });
+  attack("a DIGEST for an id that was not said", BROKEN, (sender) => {
+    sender.say({ type: "DIGEST", id: 7, digest: sha256("mine") });
   }),
   attack(
-    "an EQUAL twice",
+    "a DIGEST twice",
     { ...BROKEN, left: { x: "file: mine" } },
     async (sender) => {
       sender.onanswer = () => false;
       sender.say(file("x", 4));
       await sender.answer("COMPARE");
-      sender.say({ type: "EQUAL", id: 0, equal: true }, { type: "EQUAL", id: 0, equal: true });
+      sender.say(
+        { type: "DIGEST", id: 0, digest: sha256("mine") },
+        { type: "DIGEST", id: 0, digest: sha256("mine") },
+      );
     },
     {
       before: (place) => {
@@ -973,13 +989,13 @@ const STATES: readonly Attack[] = [
     },
   ),
   attack(
-    "an EQUAL for another file",
+    "a DIGEST for another file",
     { ...BROKEN, left: { x: "file: mine" } },
     async (sender) => {
       sender.onanswer = () => false;
       sender.say(file("x", 4), file("y", 4));
       await sender.answer("COMPARE", 0);
-      sender.say({ type: "EQUAL", id: 1, equal: true });
+      sender.say({ type: "DIGEST", id: 1, digest: sha256("mine") });
     },
     {
       before: (place) => {
@@ -988,7 +1004,7 @@ const STATES: readonly Attack[] = [
     },
   ),
   attack(
-    "content in place of EQUAL",
+    "content in place of DIGEST",
     { ...BROKEN, left: { x: "file: mine" } },
     async (sender) => {
       sender.onanswer = () => false;
@@ -1003,12 +1019,12 @@ const STATES: readonly Attack[] = [
     },
   ),
   attack(
-    "an EQUAL that is a lie, of other content",
+    "a DIGEST that is a lie, of other content",
     { any: true, left: { x: "file: mine" } },
     async (sender) => {
       sender.onanswer = (answer) => {
         if (answer.type !== "COMPARE") return true;
-        sender.say({ type: "EQUAL", id: 0, equal: true });
+        sender.say({ type: "DIGEST", id: 0, digest: sha256("mine") });
         return false;
       };
       sender.offer(file("x", 4), "evil");
@@ -1021,12 +1037,12 @@ const STATES: readonly Attack[] = [
     },
   ),
   attack(
-    "an EQUAL that is a lie, of the same content",
+    "a DIGEST that is a lie, of the same content",
     { problem: ["EXISTS", "REFUSED"], left: { x: "file: mine" } },
     async (sender) => {
       sender.onanswer = (answer) => {
         if (answer.type !== "COMPARE") return true;
-        sender.say({ type: "EQUAL", id: 0, equal: false });
+        sender.say({ type: "DIGEST", id: 0, digest: sha256("other") });
         return false;
       };
       sender.offer(file("x", 4), "mine");
@@ -1351,16 +1367,27 @@ const tooLow = (what: string, totals: Totals, size: number): Attack => {
 };
 
 const TOTALS: readonly Attack[] = [
-  attack("TOTALS that nobody asked for", BROKEN, (sender) => {
+  attack("TOTALS that nobody asked for", { left: { x: "file: good" } }, async (sender) => {
     sender.say({ type: "TOTALS", last: true, entries: 1, bytes: 1 });
+    sender.offer(file("x", 4), "good");
+    await sender.finish();
   }),
   attack(
     "TOTALS that nobody asked for, and somebody might",
-    BROKEN,
-    (sender) => {
-      sender.say(file("x", 4), { type: "TOTALS", last: true, entries: 1, bytes: 1 });
+    { left: { x: "file: good" } },
+    async (sender) => {
+      sender.say({ type: "TOTALS", last: true, entries: 2 ** 40, bytes: 2 ** 50 });
+      sender.offer(file("x", 4), "good");
+      await sender.finish();
     },
-    { options: approve },
+    {
+      options: () => ({
+        approve: ({ total }) => {
+          expect(total).toEqual({ entries: 1, bytes: 4 });
+          return Promise.resolve(true);
+        },
+      }),
+    },
   ),
   beyond("more files than were approved", { entries: ENTRY_WINDOW, bytes: 0 }, (sender) => {
     sender.offer(file("more", 0));

@@ -201,23 +201,14 @@ const record: fc.Arbitrary<FileRecord> = fc.oneof(
   fc.record({ type: fc.constant("START" as const), id: varint, offset: varint }),
   fc.record({ type: fc.constant("CHUNK" as const), content: bytes(1, 300) }),
   fc.record({ type: fc.constant("END" as const), size: varint, digest }),
-  fc.record({ type: fc.constant("EQUAL" as const), id: varint, equal: fc.boolean() }),
+  fc.record({ type: fc.constant("DIGEST" as const), id: varint, digest }),
   fc.record({
     type: fc.constant("PACKED" as const),
     size: fc.integer({ min: 1, max: MAX_PACKED }),
     packed: bytes(0, 300),
   }),
-  fc.record({ type: fc.constant("WANT" as const), id: varint, length: fc.constant(0) }).map(
-    // Without a length there is nothing to have a digest of.
-    (value) => ({ ...value, digest: undefined }),
-  ),
-  fc.record({
-    type: fc.constant("WANT" as const),
-    id: varint,
-    length: varint.filter((value) => value > 0),
-    digest,
-  }),
-  fc.record({ type: fc.constant("COMPARE" as const), id: varint, length: varint, digest }),
+  fc.record({ type: fc.constant("WANT" as const), id: varint, offset: varint }),
+  fc.record({ type: fc.constant("COMPARE" as const), id: varint, length: varint }),
   fc.record({ type: fc.constantFrom("PASS" as const, "STORED" as const), id: varint }),
   fc.record({
     type: fc.constantFrom("BROKEN" as const, "REFUSE" as const, "FAILED" as const),
