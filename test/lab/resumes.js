@@ -69,7 +69,8 @@ export const SHAPES = {
  */
 
 /**
- * Makes a tree, has it sent and killed, and compares it in the end. Throws when anything is not as it should be.
+ * Makes a tree, has it sent and killed, and compares it in the end. Throws when anything is not as it should be; when it is only
+ * that too much was sent, the error has the figures as `told`.
  * @param {string} room a directory
  * @param {Round} round
  */
@@ -102,8 +103,10 @@ export async function killAndResume(room, round) {
     wire = (await transmitted(veth)) - before;
     const allowed = ALLOWED.share * bytes + ALLOWED.kill * kills.length;
     const told = { bytes, wire, whole: state.whole, kills };
-    if (wire > allowed)
-      throw new Error(`${describe(round, told)}: more than ${mib(allowed)} MiB\n${list(kills)}`);
+    if (wire > allowed) {
+      const text = `${describe(round, told)}: more than ${mib(allowed)} MiB\n${list(kills)}`;
+      throw Object.assign(new Error(text), { told });
+    }
     return told;
   } catch (error) {
     error.message = `${describeRound(round)}, after ${kills.length} kills:\n${error.message}`;

@@ -221,6 +221,7 @@ async function resumes(count, parallel) {
   }
   const told = [];
   const failures = [];
+  let good = 0;
   const started = performance.now();
   let planned = 0;
   let rounds = 0;
@@ -241,9 +242,11 @@ async function resumes(count, parallel) {
       try {
         const outcome = await killAndResume(room.path, round);
         told.push({ round, ...outcome });
+        good++;
         planned -= kills - outcome.kills.length;
         console.log(`resumes ${number}: ${describe(round, outcome)}`);
       } catch (error) {
+        if (error.told) told.push({ round, ...error.told });
         failures.push(`resumes ${number}: ${error.message}`);
         console.log(failures.at(-1));
       } finally {
@@ -253,8 +256,8 @@ async function resumes(count, parallel) {
   };
   await Promise.all(Array.from({ length: Math.min(parallel, MAX_RESUMING) }, worker));
   const seconds = ((performance.now() - started) / 1000).toFixed(0);
-  const good = `${told.length} of ${rounds} trees good, ${planned} kills, ${seconds} s`;
-  return { summary: `resumes: ${good}\n${count > 0 ? summarize(told) : ""}`.trimEnd(), failures };
+  const counts = `${good} of ${rounds} trees good, ${planned} kills, ${seconds} s`;
+  return { summary: `resumes: ${counts}\n${count > 0 ? summarize(told) : ""}`.trimEnd(), failures };
 }
 
 /** So many codes are live at once: each takes four file descriptors of this process while it is guessed at. */
