@@ -234,7 +234,7 @@ async function resumes(count, parallel) {
       const round = {
         shape: shapes[number % shapes.length],
         kills,
-        limit: randomInt(2) ? 2 + randomInt(8) : undefined,
+        limit: randomInt(2) ? 4 + randomInt(9) : undefined,
         compress: randomInt(2) === 1,
         confined: randomInt(2) === 1,
       };
