@@ -193,7 +193,10 @@ async function begin({ round, veth, tree, target }, options = []) {
     const argv = [...side.before, process.execPath, BIN, verb, ...common, ...args, ...to];
     side.program = start(side.namespace, argv);
     // Asked for at once: what is said later drives it out of what is kept.
-    side.met = side.program.event("connected", PATIENCE).then(
+    // A side that dies before the first round trip is measured leaves the other one with "reconnecting" alone.
+    side.met = Promise.any(
+      ["connected", "reconnecting"].map((name) => side.program.event(name, PATIENCE)),
+    ).then(
       () => true,
       () => false,
     );
