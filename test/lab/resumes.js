@@ -134,7 +134,7 @@ export function summarize(told) {
       noticed = Math.max(noticed, kill.noticed);
       const end = `${kill.met ? "met" : "never met"}: status ${kill.status}`;
       ends.set(end, (ends.get(end) ?? 0) + 1);
-      if (round.compress) continue;
+      if (round.compress || !kill.met) continue;
       for (const name of [
         `${round.limit ? "limited" : "full speed"}, ${kill.victim} killed`,
         `${round.limit ? "limited" : "full speed"}, ${round.shape}`,
@@ -148,7 +148,7 @@ export function summarize(told) {
     return `  ${name.padEnd(30)} ${String(sorted.length).padStart(4)} kills: median ${at(0.5)}, 90% ${at(0.9)}, most ${at(1)} MiB`;
   });
   return [
-    "wasted by a kill, without compression:",
+    "wasted by a kill after the two had met, without compression:",
     ...lines,
     `the survivors: ${[...ends].map(([end, count]) => `${end}: ${count} times`).join("; ")}; ended within ${(noticed / 1000).toFixed(1)} s`,
   ].join("\n");
