@@ -29,9 +29,9 @@ import {
 } from "./endpoints.ts";
 import { Pacer } from "./limit.ts";
 import { meet } from "./meet.ts";
-import { ProblemList } from "./problems.ts";
 import { RecordReader, RecordWriter } from "./records.ts";
 import { Signal } from "./signal.ts";
+import { Tally } from "./tally.ts";
 
 /** Progress is told this often, and the totals of a count. Milliseconds. */
 const REPORT_MS = 200;
@@ -90,7 +90,7 @@ class Sender {
   #compared: { readonly id: number; readonly opened: Opened } | undefined;
   /** Something was settled, or there is more to do. */
   readonly #changed = new Signal();
-  readonly #problems = new ProblemList();
+  readonly #tally = new Tally();
   #listed = false;
   #counting: Promise<void> | undefined;
   /** What was listed, and what a count ahead of the list gave. */
@@ -99,12 +99,6 @@ class Sender {
   #listedFiles = 0;
   #unknown = false;
   #counted: Totals | undefined;
-  #files = 0;
-  #directories = 0;
-  #unchanged = 0;
-  #passed = 0;
-  #bytes = 0;
-  #moved = 0;
   #current = "";
 
   constructor(stream: Stream, options: SendOptions) {
@@ -140,15 +134,7 @@ class Sender {
     }
     this.#current = "";
     this.#report();
-    return {
-      files: this.#files,
-      directories: this.#directories,
-      bytes: this.#bytes,
-      moved: this.#moved,
-      unchanged: this.#unchanged,
-      passed: this.#passed,
-      problems: this.#problems,
-    };
+    return this.#tally.result;
   }
 
   /** Walks the tree. */
@@ -164,7 +150,7 @@ class Sender {
           break;
         case "missing": {
           const { name, text } = entry;
-          this.#problems.fail({ name: at + name, reason: "IO", text });
+          this.#tally.fail({ name: at + name, reason: "IO", text });
           this.#writer.put({ type: "MISSING", name: clipText(name, MAX_NAME), reason: "IO", text });
           break;
         }
@@ -259,13 +245,13 @@ class Sender {
         return;
       }
       case "PASS":
-        this.#passed++;
+        this.#tally.passed++;
         break;
       case "REFUSE":
-        this.#problems.refuse({ name: path, reason: record.reason, text: record.text });
+        this.#tally.refuse({ name: path, reason: record.reason, text: record.text });
         break;
       case "FAILED":
-        this.#problems.fail({ name: path, reason: record.reason, text: record.text });
+        this.#tally.fail({ name: path, reason: record.reason, text: record.text });
         if (record.reason === "NO_SPACE")
           throw new DcpipeError("NO_SPACE", `the other side could not store it: ${record.text}`);
         break;
@@ -282,14 +268,14 @@ class Sender {
 
   #store(outgoing: Outgoing, kind: Entry["kind"]): void {
     if (kind === "directory") {
-      this.#directories++;
+      this.#tally.directories++;
       return;
     }
-    this.#files++;
-    this.#bytes += outgoing.file?.size ?? outgoing.moved;
-    this.#moved += outgoing.moved;
+    this.#tally.files++;
+    this.#tally.bytes += outgoing.file?.size ?? outgoing.moved;
+    this.#tally.moved += outgoing.moved;
     if (outgoing.state !== "compared") return;
-    this.#unchanged++;
+    this.#tally.unchanged++;
     this.#acknowledged.skip(outgoing.file?.size ?? 0);
   }
 
@@ -361,7 +347,7 @@ class Sender {
 
   #broken({ id, path }: Outgoing, { reason, text }: { reason: Reason; text: string }): void {
     if (!this.#unsettled.delete(id)) return;
-    this.#problems.fail({ name: path, reason, text });
+    this.#tally.fail({ name: path, reason, text });
     this.#changed.wake();
   }
 
@@ -372,7 +358,7 @@ class Sender {
       name: this.#current,
       bytes,
       total: this.#unknown ? undefined : known?.bytes,
-      files: this.#files,
+      files: this.#tally.files,
       totalFiles: known?.files,
       file,
     });
