@@ -31,7 +31,7 @@ export interface Listed {
 
 /** What the sender wants to send. */
 export interface Offer {
-  /** Everything in order, or the first 8,192 entries of a larger tree. Those refused anyway (bad names) are not among them. */
+  /** Everything in order, or the first 4,096 entries of a larger tree. Those refused anyway (bad names) are not among them. */
   readonly entries: readonly Listed[];
   readonly complete: boolean;
   /** Of the whole, as the sender counts it: entries, and content bytes of known size. */
