@@ -71,8 +71,14 @@ export async function runReceive(options: ReceiveArguments): Promise<never> {
     const result = await receiveFiles(session, role, {
       target: place.target,
       name: place.name,
-      approve: question && ((offer) => question.ask(offer)),
-      conflict: conflict ?? (asks ? (path) => askConflict(path, ui, session) : "refuse"),
+      approve:
+        question &&
+        (async (offer) => {
+          const yes = await question.ask(offer);
+          clock.begin();
+          return yes;
+        }),
+      conflict: conflict ?? (asks ? (path) => clock.without(askConflict(path, ui, session)) : "refuse"),
       wanted: (path) => {
         if (!chosen(path)) return false;
         names.see(path);
@@ -93,7 +99,6 @@ export async function runReceive(options: ReceiveArguments): Promise<never> {
       codec,
       limit,
       onprogress: (progress) => {
-        clock.see(progress);
         if (options.json || !toStdout || !process.stdout.isTTY) ui.progress(progress);
       },
       oncounting: (entries, bytes) => {
