@@ -71,6 +71,8 @@ rootTest("people see the answer where one paste was not enough, and paste it at 
   await waiting.type(answer.slice(0, -3), /cut short/);
   await waiting.type("hello", /no dcpipe token/);
   await waiting.type(answer, /Connected/);
+  await waiting.shows(/Receive f .*\[Y\/n\/l\] /);
+  await waiting.type("y", /Received f/);
   await succeed(waiting, joining);
   expectEqualFiles(join(target, "f"), source);
 });
