@@ -15,9 +15,8 @@ import {
 } from "node:fs";
 import { execFileSync } from "node:child_process";
 import { basename, dirname, join } from "node:path";
-import { expect, onTestFinished, test } from "vitest";
+import { expect, test } from "vitest";
 import {
-  type Dcpipe,
   expectEqualFiles,
   fail,
   makeFile,
@@ -28,32 +27,12 @@ import {
   rootTest,
   sha256,
   start,
-  type StartOptions,
   succeed,
   temporaryDirectory,
 } from "./dcpipe.ts";
+import { mountTmpfs, transfer } from "./transfer.ts";
 
 const MIB = 1024 * 1024;
-
-type Started = readonly [args: readonly string[], options?: StartOptions | undefined];
-
-/** Starts a sender and a receiver, of which `waits` comes first and makes the offer. */
-async function transfer(
-  sending: Started,
-  receiving: Started,
-  waits: "sender" | "receiver" = "sender",
-): Promise<{ sender: Dcpipe; receiver: Dcpipe }> {
-  const [send, receive]: [Started, Started] = [
-    [["send", ...sending[0]], sending[1]],
-    [["receive", ...receiving[0]], receiving[1]],
-  ];
-  if (waits === "sender") {
-    const { waiting, joining } = await pair(send, receive);
-    return { sender: waiting, receiver: joining };
-  }
-  const { waiting, joining } = await pair(receive, send);
-  return { sender: joining, receiver: waiting };
-}
 
 for (const waits of ["sender", "receiver"] as const) {
   test(`a file into a directory; the ${waits} waits`, async () => {
@@ -417,16 +396,6 @@ test("a directory that becomes unwritable meanwhile", async () => {
   expect(readdirSync(directory)).toEqual([]);
   chmodSync(directory, 0o755);
 });
-
-/** A filesystem of its own for the test. */
-function mountTmpfs(options: string): string {
-  const directory = temporaryDirectory();
-  execFileSync("mount", ["-t", "tmpfs", "-o", options, "tmpfs", directory]);
-  onTestFinished(() => {
-    execFileSync("umount", ["-l", directory]);
-  });
-  return directory;
-}
 
 rootTest("a read-only filesystem: a clear message before anybody is asked", async () => {
   const directory = mountTmpfs("ro,size=1m");
