@@ -3,6 +3,16 @@ import { execFileSync } from "node:child_process";
 import { onTestFinished } from "vitest";
 import { type Dcpipe, type DcpipeEvent, pair, type StartOptions, temporaryDirectory } from "./dcpipe.ts";
 
+interface Trees {
+  makeTree(path: string, options?: { small?: number; large?: number[] }): number;
+  compareTrees(one: string, other: string): string[];
+}
+
+/** test/lab/tree.js */
+export const { makeTree, compareTrees } = (await import(
+  new URL("../lab/tree.js", import.meta.url).href
+)) as Trees;
+
 export type Started = readonly [args: readonly string[], options?: StartOptions | undefined];
 
 /** Starts a sender and a receiver, of which `waits` comes first and makes the offer. */
