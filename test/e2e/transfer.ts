@@ -4,8 +4,8 @@ import { onTestFinished } from "vitest";
 import { type Dcpipe, type DcpipeEvent, pair, type StartOptions, temporaryDirectory } from "./dcpipe.ts";
 
 interface Trees {
-  makeTree(path: string, options?: { small?: number; large?: number[] }): number;
-  compareTrees(one: string, other: string): string[];
+  readonly makeTree: (path: string, options?: { small?: number; large?: number[] }) => number;
+  readonly compareTrees: (one: string, other: string) => string[];
 }
 
 /** test/lab/tree.js */
