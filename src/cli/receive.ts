@@ -1,6 +1,7 @@
 /** dcpipe receive */
 import { join } from "node:path";
 import {
+  asDcpipeError,
   codec,
   createDigest,
   DcpipeError,
@@ -104,8 +105,10 @@ export async function runReceive(options: ReceiveArguments): Promise<never> {
       oncounting: (entries, bytes) => {
         ui.counting(entries, bytes);
       },
+    }).catch((cause: unknown) => {
+      if (question?.declined !== true || asDcpipeError(cause, "IO").code !== "REFUSED") throw cause;
+      throw new DcpipeError("REFUSED", "you refused it: nothing was written", { cause });
     });
-    if (question?.declined === true) throw new DcpipeError("REFUSED", "you refused it: nothing was written");
     const ending = {
       side: "receive" as const,
       what: place.name ?? names.only ?? (result.files === 1 && output === undefined ? "a text" : undefined),
