@@ -74,12 +74,14 @@ function checkPath(path: string, follow: boolean): void {
     if (info.isDirectory()) opendirSync(path).closeSync();
     else if (info.isFile()) closeSync(openSync(path, constants.O_RDONLY | NON_BLOCKING));
   } catch (cause) {
-    if (codeOf(cause) !== "ENOENT")
-      throw new DcpipeError("USAGE", `cannot read ${path}: ${describe(cause)}`, { cause });
-    const dangling = lstatSync(path, { throwIfNoEntry: false }) !== undefined;
-    throw new DcpipeError("USAGE", dangling ? `${path} is a link to nowhere` : `${path} does not exist`, {
-      cause,
-    });
+    const dangling = codeOf(cause) === "ENOENT" && isLink(path);
+    throw new DcpipeError(
+      "USAGE",
+      dangling ? `${path} is a link to nowhere` : `cannot read ${path}: ${describe(cause)}`,
+      {
+        cause,
+      },
+    );
   }
   if (info.isDirectory() || info.isSymbolicLink()) return;
   if (!info.isFile())
