@@ -35,10 +35,11 @@ const EPOCH = 1_500_000_000;
  * Makes a tree in a new directory: a few large files, many small ones in nested directories, empty ones of both, links, modes
  * and times of all kinds.
  * @param {string} path does not exist yet
- * @param {{ small?: number, large?: number[] }} [options] how many small files; bytes of the large ones
+ * @param {{ small?: number, smallSize?: number, large?: number[] }} [options] how many small files, and all below which size;
+ *   bytes of the large ones
  * @returns {number} bytes of content
  */
-export function makeTree(path, { small = 200, large = [3_000_000, 1_000_000] } = {}) {
+export function makeTree(path, { small = 200, smallSize = 8000, large = [3_000_000, 1_000_000] } = {}) {
   mkdirSync(path);
   const directories = [path];
   for (let i = 0; i < small / 10; i++) {
@@ -56,7 +57,8 @@ export function makeTree(path, { small = 200, large = [3_000_000, 1_000_000] } =
     chmodSync(made, [0o644, 0o600, 0o755, 0o444, 0o400, 0o640][randomInt(6)]);
     utimesSync(made, time(), time());
   };
-  for (let i = 0; i < small; i++) file(i % 20 === 0 ? 0 : randomInt(8000), `${NAMES[i % NAMES.length]} ${i}`);
+  for (let i = 0; i < small; i++)
+    file(i % 20 === 0 ? 0 : randomInt(smallSize), `${NAMES[i % NAMES.length]} ${i}`);
   for (const [i, size] of large.entries()) file(size, `large ${i}.bin`);
   for (let i = 0; i < small / 20; i++) {
     const link = join(directories[randomInt(directories.length)], `link ${i}`);

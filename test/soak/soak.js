@@ -1,8 +1,10 @@
 /**
- * npm run soak -- [--transfers 1000] [--kills 200] [--guesses 10000] [--cuts] [--parallel 8]
+ * npm run soak -- [--transfers 1000] [--kills 200] [--resumes 200] [--guesses 10000] [--cuts] [--parallel 8]
  *
  * What the tests do a few times, done often: transfers in which the sender leaves as soon as it may, sides killed at random
- * moments, wrong guesses at codes of clients that wait, links cut in mid-transfer (--cuts; needs root). Prints a summary; the status is 1 when anything failed.
+ * moments, trees whose transfer is killed again and again and gone on with (--resumes counts the kills; needs root), wrong
+ * guesses at codes of clients that wait, links cut in mid-transfer (--cuts; needs root). 0 leaves one out. Prints a summary; the
+ * status is 1 when anything failed.
  */
 import { createHash, randomBytes, randomInt } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
@@ -11,6 +13,7 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { scratch, start } from "../lab/exec.js";
 import { attack, startRendezvous } from "../lab/guesses.js";
+import { SHAPES, describe, killAndResume, summarize } from "../lab/resumes.js";
 import { createVeth } from "../lab/veth.js";
 
 const BIN = fileURLToPath(new URL("../../bin/dcpipe.js", import.meta.url));
@@ -38,6 +41,7 @@ const { values: options } = parseArgs({
   options: {
     transfers: { type: "string", default: "1000" },
     kills: { type: "string", default: "200" },
+    resumes: { type: "string", default: "200" },
     guesses: { type: "string", default: "10000" },
     cuts: { type: "boolean", default: false },
     parallel: { type: "string", default: "8" },
@@ -174,7 +178,7 @@ async function kill(room, programs) {
   else if (survivor.latest("connected")) throw new Error(`${what}: no "reconnecting"\n${survivor.said}`);
   await expectStatus(survivor, met ? 6 : 3, what);
   if (existsSync(target)) throw new Error(`${what}: the final name is there`);
-  const left = readdirSync(room).filter((name) => name !== "target.part");
+  const left = readdirSync(room).filter((name) => !/^target\.\d+-\d+\.dcpipe-part$/.test(name));
   if (left.length > 0) throw new Error(`${what}: ${left.join(", ")} is left`);
 }
 
@@ -204,6 +208,58 @@ async function cut(room, programs, seconds) {
   }
 }
 
+/** So many kills in one tree at most. */
+const MAX_KILLS = 6;
+/** Resumed transfers keep both sides busy: more of them at a time would disturb each other's moments. */
+const MAX_RESUMING = 2;
+
+/** Trees that are killed and gone on with, until there were so many kills. */
+async function resumes(count, parallel) {
+  if (count > 0 && process.getuid?.() !== 0) {
+    const failure = "resumes: they need root, for network namespaces (--resumes 0 leaves them out)";
+    return { summary: failure, failures: [failure] };
+  }
+  const told = [];
+  const failures = [];
+  let good = 0;
+  const started = performance.now();
+  let planned = 0;
+  let rounds = 0;
+  const worker = async () => {
+    while (planned < count) {
+      const kills = Math.min(1 + randomInt(MAX_KILLS), count - planned);
+      planned += kills;
+      const number = ++rounds;
+      const shapes = Object.keys(SHAPES);
+      const round = {
+        shape: shapes[number % shapes.length],
+        kills,
+        limit: randomInt(2) ? 4 + randomInt(9) : undefined,
+        compress: randomInt(2) === 1,
+        confined: randomInt(2) === 1,
+      };
+      const room = directory();
+      try {
+        const outcome = await killAndResume(room.path, round);
+        told.push({ round, ...outcome });
+        good++;
+        planned -= kills - outcome.kills.length;
+        console.log(`resumes ${number}: ${describe(round, outcome)}`);
+      } catch (error) {
+        if (error.told) told.push({ round, ...error.told });
+        failures.push(`resumes ${number}: ${error.message}`);
+        console.log(failures.at(-1));
+      } finally {
+        room.remove();
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(parallel, MAX_RESUMING) }, worker));
+  const seconds = ((performance.now() - started) / 1000).toFixed(0);
+  const counts = `${good} of ${rounds} trees good, ${planned} kills, ${seconds} s`;
+  return { summary: `resumes: ${counts}\n${count > 0 ? summarize(told) : ""}`.trimEnd(), failures };
+}
+
 /** So many codes are live at once: each takes four file descriptors of this process while it is guessed at. */
 const LIVE_CODES = 1000;
 
@@ -224,6 +280,7 @@ async function guesses(_room, _programs, number) {
 const parallel = Number(options.parallel);
 const results = [await repeat("transfers", Number(options.transfers), parallel, transfer)];
 results.push(await repeat("kills", Number(options.kills), parallel, kill));
+results.push(await resumes(Number(options.resumes), parallel));
 const batches = Math.ceil(Number(options.guesses) / LIVE_CODES);
 results.push(await repeat(`${options.guesses} guesses, in batches`, batches, 1, guesses));
 if (options.cuts) {
