@@ -33,7 +33,7 @@ import { Slots } from "./slots.ts";
 import { Tally } from "./tally.ts";
 
 /** Files whose way to the disk's platter is waited for at a time: filesystems commit many at once at the price of one. */
-const STORES = 64;
+const STORES = 256;
 /** "name (1)" to "name (999)". */
 const MAX_NUMBER = 999;
 /** Progress is told this often. Milliseconds. */

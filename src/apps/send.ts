@@ -33,6 +33,14 @@ import { RecordReader, RecordWriter } from "./records.ts";
 import { Signal } from "./signal.ts";
 import { Tally } from "./tally.ts";
 
+/**
+ * Small files wait in the receiver's memory until its disk has them; if it dies, they are sent again. So no more than this, and
+ * what a fast path holds beside (64 KiB a millisecond of round trip), is on its way or there. Bytes; a file counts as a block at least.
+ */
+const STORING = 1024 * 1024;
+const STORING_PER_MS = 64 * 1024;
+const SMALL = 64 * 1024;
+const BLOCK = 4096;
 /** Progress is told this often, and the totals of a count. Milliseconds. */
 const REPORT_MS = 200;
 
@@ -52,7 +60,7 @@ export interface SendOptions {
  */
 export async function sendFiles(session: Session, role: Role, options: SendOptions): Promise<TransferResult> {
   const stream = await meet(session, role, "send");
-  const sender = new Sender(stream, options);
+  const sender = new Sender(session, stream, options);
   try {
     return await sender.run();
   } catch (error) {
@@ -73,9 +81,12 @@ interface Outgoing {
   state: "listed" | "comparing" | "compared" | "wanted" | "sent";
   /** Content bytes that travelled. */
   moved: number;
+  /** What of it counts as being stored. */
+  storing: number;
 }
 
 class Sender {
+  readonly #session: Session;
   readonly #stream: Stream;
   readonly #options: SendOptions;
   readonly #reader: RecordReader;
@@ -100,8 +111,11 @@ class Sender {
   #unknown = false;
   #counted: Totals | undefined;
   #current = "";
+  /** Small files that were sent and are not settled. */
+  #storing = 0;
 
-  constructor(stream: Stream, options: SendOptions) {
+  constructor(session: Session, stream: Stream, options: SendOptions) {
+    this.#session = session;
     this.#stream = stream;
     this.#options = options;
     this.#acknowledged = new Acknowledged(stream);
@@ -184,6 +198,7 @@ class Sender {
       file,
       state: "listed",
       moved: 0,
+      storing: 0,
     });
     if (file) {
       this.#listedFiles++;
@@ -264,6 +279,7 @@ class Sender {
         throw new DcpipeError("PROTOCOL", `${record.type} is not for the sender`);
     }
     this.#unsettled.delete(outgoing.id);
+    this.#storing -= outgoing.storing;
   }
 
   #store(outgoing: Outgoing, kind: Entry["kind"]): void {
@@ -282,7 +298,8 @@ class Sender {
   /** Writes content as it is wanted, and DONE when all is settled. */
   async #deliver(): Promise<void> {
     for (;;) {
-      const next = this.#work.shift();
+      const full = this.#storing > STORING + STORING_PER_MS * this.#session.rtt;
+      const next = full ? undefined : this.#work.shift();
       if (next?.type === "COMPARE") await this.#compare(next.outgoing, next.at);
       else if (next) await this.#send(next.outgoing, next.at);
       else if (this.#listed && this.#unsettled.size === 0) break;
@@ -341,8 +358,12 @@ class Sender {
         return this.#unsettled.has(id);
       },
     });
-    if (outcome === "sent") outgoing.state = "sent";
-    else this.#broken(outgoing, outcome);
+    if (outcome === "sent") {
+      outgoing.state = "sent";
+      if (!this.#unsettled.has(id) || outgoing.moved > SMALL) return;
+      outgoing.storing = Math.max(outgoing.moved, BLOCK);
+      this.#storing += outgoing.storing;
+    } else this.#broken(outgoing, outcome);
   }
 
   #broken({ id, path }: Outgoing, { reason, text }: { reason: Reason; text: string }): void {
