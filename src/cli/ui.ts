@@ -114,7 +114,8 @@ export class Ui {
       return;
     }
     const { default: ora } = await import("ora");
-    if (this.#lineShown) return;
+    // What was awaited may have come meanwhile.
+    if (this.#path !== undefined || this.#lineShown || this.#asking) return;
     this.#spinner ??= ora({ stream: process.stderr, discardStdin: false, hideCursor: false });
     this.#spinner.start(what);
   }
