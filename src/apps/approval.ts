@@ -101,7 +101,7 @@ export class Approval {
     if (approve && entries.length > 0 && !textOnly) {
       const shown = this.complete ? { entries: this.entries, bytes: this.bytes } : total;
       const offer = { entries, complete: this.complete, total: shown, unknown: this.unknown };
-      if (!(await approve(offer))) throw new DcpipeError("REFUSED", "the receiving side does not want it");
+      if (!(await approve(offer))) throw new DcpipeError("REFUSED", "what was offered is not wanted");
     }
     this.#agreed = { ...total, unknown: this.unknown };
     this.#held = undefined;

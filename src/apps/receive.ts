@@ -83,7 +83,9 @@ export async function receiveFiles(
     return await Promise.race([receiver.run(), stream.closed.then(() => receiver.ended)]);
   } catch (error) {
     const failure = asDcpipeError(error, "IO");
-    stream.reset(isReason(failure.code, REASONS) ? failure.code : "ABORTED", failure.message);
+    // Of a full disk the reason says it all.
+    const text = failure.code === "NO_SPACE" ? "" : failure.message;
+    stream.reset(isReason(failure.code, REASONS) ? failure.code : "ABORTED", text);
     await receiver.abandon();
     throw failure;
   }

@@ -99,7 +99,7 @@ export class Receiver {
     this.#stores = new Slots(options.stores ?? STORES, (error) => {
       this.#failure = asDcpipeError(error, "IO");
       // Wakes who waits for the next record.
-      this.#stream.reset(reasonOf(this.#failure), this.#failure.message);
+      this.#stream.reset(reasonOf(this.#failure), "");
     });
     this.#pacer = options.limit === undefined ? undefined : new Pacer(options.limit);
     this.#approval = new Approval(options, () => {
@@ -381,7 +381,8 @@ export class Receiver {
       await work();
     } catch (error) {
       const failure = asDcpipeError(error, "IO", "could not store it");
-      if (failure.code === "NO_SPACE" || failure.code === "PROTOCOL") throw failure;
+      if (failure === this.#failure || failure.code === "NO_SPACE" || failure.code === "PROTOCOL")
+        throw failure;
       this.#refuse(incoming, incoming.id, incoming.folder.path + incoming.name, failure);
     }
   }
@@ -513,7 +514,13 @@ export class Receiver {
 
   async #policy(path: string): Promise<Conflict> {
     const { conflict } = this.#options;
-    this.#conflict ??= typeof conflict === "function" ? await conflict(path) : conflict;
+    try {
+      this.#conflict ??= typeof conflict === "function" ? await conflict(path) : conflict;
+    } catch (error) {
+      // Who is asked and fails to answer wants no more of it, not only not this one.
+      this.#failure = asDcpipeError(error, "ABORTED");
+      throw this.#failure;
+    }
     this.#check();
     return this.#conflict;
   }

@@ -267,8 +267,7 @@ class Sender {
         break;
       case "FAILED":
         this.#tally.fail({ name: path, reason: record.reason, text: record.text });
-        if (record.reason === "NO_SPACE")
-          throw new DcpipeError("NO_SPACE", `the other side could not store it: ${record.text}`);
+        if (record.reason === "NO_SPACE") throw new DcpipeError("NO_SPACE", "the other side's disk is full");
         break;
       case "STORED":
         if (file && outgoing.state !== "sent" && outgoing.state !== "compared")
