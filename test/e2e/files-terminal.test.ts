@@ -104,7 +104,7 @@ for (const answer of ["n", "No"]) {
     await receiver.shows(QUESTION);
     await receiver.type(answer, /dcpipe: you refused it: nothing was written/);
     expect((await receiver.exited).status).toBe(5);
-    await fail(sender, 5, /the receiving side does not want it/);
+    await fail(sender, 5, /what was offered is not wanted/);
     expect(sender.error).toMatchObject({ code: "REFUSED" });
     expect(readdirSync(target)).toEqual([]);
     expect(afterwards(receiver)).not.toMatch(/\r\n\r\n/);
@@ -141,7 +141,7 @@ test("the end of input refuses", async () => {
   await receiver.shows(QUESTION);
   receiver.stdin.write("\u0004");
   expect((await receiver.exited).status).toBe(5);
-  await fail(sender, 5, /does not want it/);
+  await fail(sender, 5, /not wanted/);
   expect(readdirSync(target)).toEqual([]);
 });
 
