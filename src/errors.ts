@@ -45,7 +45,7 @@ export const ERROR_CODES = [
   "CHECKSUM",
   /** The other side could not store or read its part. */
   "INCOMPLETE",
-  /** The disk is full. */
+  /** The disk is full, here or at the other side. */
   "NO_SPACE",
   /** Reading or writing failed on this machine. */
   "IO",

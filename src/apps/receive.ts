@@ -31,7 +31,7 @@ export interface Listed {
 
 /** What the sender wants to send. */
 export interface Offer {
-  /** Everything in order, or the first 8,192 entries of a larger tree. Those refused anyway (bad names) are not among them. */
+  /** Everything in order, or the first 4,096 entries of a larger tree. Those refused anyway (bad names) are not among them. */
   readonly entries: readonly Listed[];
   readonly complete: boolean;
   /** Of the whole, as the sender counts it: entries, and content bytes of known size. */
@@ -83,7 +83,9 @@ export async function receiveFiles(
     return await Promise.race([receiver.run(), stream.closed.then(() => receiver.ended)]);
   } catch (error) {
     const failure = asDcpipeError(error, "IO");
-    stream.reset(isReason(failure.code, REASONS) ? failure.code : "ABORTED", failure.message);
+    // Of a full disk the reason says it all.
+    const text = failure.code === "NO_SPACE" ? "" : failure.message;
+    stream.reset(isReason(failure.code, REASONS) ? failure.code : "ABORTED", text);
     await receiver.abandon();
     throw failure;
   }

@@ -13,6 +13,7 @@ import type { Stream } from "../session/stream.ts";
 import { protocolError, sameBytes } from "../wire/bytes.ts";
 import { ENTRY_WINDOW, MAX_DEPTH, type Entry, type FileRecord } from "../wire/file.ts";
 import { REASONS, type Reason } from "../wire/frame.ts";
+import { Approval } from "./approval.ts";
 import { Arrival } from "./arrival.ts";
 import {
   isReason,
@@ -26,13 +27,13 @@ import {
 import { Folder } from "./folder.ts";
 import { Pacer } from "./limit.ts";
 import { checkName, checkTarget, numberedName } from "./names.ts";
-import { ProblemList } from "./problems.ts";
 import type { Conflict, Listed, ReceiveOptions } from "./receive.ts";
 import { RecordReader, RecordWriter } from "./records.ts";
 import { Slots } from "./slots.ts";
+import { Tally } from "./tally.ts";
 
 /** Files whose way to the disk's platter is waited for at a time: filesystems commit many at once at the price of one. */
-const STORES = 64;
+const STORES = 256;
 /** "name (1)" to "name (999)". */
 const MAX_NUMBER = 999;
 /** Progress is told this often. Milliseconds. */
@@ -69,34 +70,19 @@ export class Receiver {
   readonly #reader: RecordReader;
   readonly #writer: RecordWriter;
   readonly #root: Folder;
-  readonly #problems = new ProblemList();
+  readonly #tally = new Tally();
+  readonly #approval: Approval;
   readonly #unsettled = new Map<number, Incoming | Folder>();
   readonly #stores: Slots;
   readonly #pacer: Pacer | undefined;
   /** Where the sender is. */
   #folder: Folder;
-  #entries = 0;
+  /** Things at the top. */
   #top = 0;
-  #listed = false;
   #done = false;
-  /** Entries that wait for the answer to the question, and what it is about. */
-  #held: { readonly decide: () => Promise<void> | void; readonly listed: Listed | undefined }[] | undefined;
-  #counting = false;
-  #total: { readonly last: boolean; readonly entries: number; readonly bytes: number } | undefined;
-  /** What was agreed to; more is refused. */
-  #agreed: { readonly entries: number; readonly bytes: number; readonly unknown: boolean } | undefined;
   #conflict: Conflict | undefined;
   #arrival: Arrival | undefined;
   #arriving: Incoming | undefined;
-  #listedBytes = 0;
-  #listedFiles = 0;
-  #unknown = false;
-  #files = 0;
-  #directories = 0;
-  #unchanged = 0;
-  #passed = 0;
-  #bytes = 0;
-  #moved = 0;
   #settledBytes = 0;
   #current = "";
   #over = false;
@@ -113,10 +99,12 @@ export class Receiver {
     this.#stores = new Slots(options.stores ?? STORES, (error) => {
       this.#failure = asDcpipeError(error, "IO");
       // Wakes who waits for the next record.
-      this.#stream.reset(reasonOf(this.#failure), this.#failure.message);
+      this.#stream.reset(reasonOf(this.#failure), "");
     });
     this.#pacer = options.limit === undefined ? undefined : new Pacer(options.limit);
-    this.#held = options.approve ? [] : undefined;
+    this.#approval = new Approval(options, () => {
+      this.#writer.put({ type: "COUNT" });
+    });
     this.ended = new Promise((resolve) => (this.#resolveEnded = resolve));
   }
 
@@ -137,15 +125,7 @@ export class Receiver {
       await this.#writer.flush();
       this.#current = "";
       this.#report();
-      const result = {
-        files: this.#files,
-        directories: this.#directories,
-        bytes: this.#bytes,
-        moved: this.#moved,
-        unchanged: this.#unchanged,
-        passed: this.#passed,
-        problems: this.#problems,
-      };
+      const { result } = this.#tally;
       this.#resolveEnded(result);
       await this.#stream.end();
       return result;
@@ -183,19 +163,20 @@ export class Receiver {
         });
       }
       case "MISSING":
-        if (this.#listed) throw protocolError("MISSING after LISTED");
-        this.#problems.fail({
+        if (this.#approval.complete) throw protocolError("MISSING after LISTED");
+        this.#tally.fail({
           name: this.#folder.path + record.name,
           reason: record.reason,
           text: record.text,
         });
         return;
       case "LISTED":
-        if (this.#listed || this.#folder !== this.#root) throw protocolError("LISTED out of place");
-        this.#listed = true;
-        return this.#ask();
+        if (this.#approval.complete || this.#folder !== this.#root)
+          throw protocolError("LISTED out of place");
+        this.#approval.complete = true;
+        return this.#approval.ask(this.#check);
       case "TOTALS":
-        return this.#takeTotals(record);
+        return this.#approval.count(record, this.#check);
       case "START":
         return this.#start(record.id, record.offset);
       case "CHUNK":
@@ -207,7 +188,7 @@ export class Receiver {
       case "DIGEST":
         return this.#compared(record.id, record.digest);
       case "DONE":
-        if (!this.#listed || this.#unsettled.size > 0) throw protocolError("DONE before the end");
+        if (!this.#approval.complete || this.#unsettled.size > 0) throw protocolError("DONE before the end");
         this.#done = true;
         return;
       default:
@@ -215,23 +196,14 @@ export class Receiver {
     }
   }
 
-  // The list, and the question about it.
+  // The list.
 
   async #enter(entry: Entry): Promise<void> {
-    if (this.#listed) throw protocolError("an entry after LISTED");
+    this.#approval.list(entry);
     if (this.#unsettled.size >= ENTRY_WINDOW) throw protocolError("more entries than the window holds");
-    const id = this.#entries++;
+    const id = this.#approval.entries - 1;
     const above = this.#folder;
-    const top = above === this.#root;
-    const sent = entry.kind === "text" ? TEXT_NAME : entry.name;
-    const name = top ? (this.#options.name ?? sent) : sent;
-    if (top) this.#top++;
-    if (entry.kind === "file" || entry.kind === "text") {
-      this.#listedFiles++;
-      this.#listedBytes += entry.size ?? 0;
-      if (entry.size === undefined) this.#unknown = true;
-    }
-    const given = top && this.#options.name !== undefined;
+    const { name, given } = this.#nameOf(entry, above);
     const objection = this.#objection(entry, given ? undefined : name, above);
     const file = entry.kind !== "text" || !this.#options.ontext;
     const twice = file && !objection && !above.take(name, this.#options.target.folding);
@@ -242,11 +214,8 @@ export class Receiver {
       const folder = new Folder(above, id, name, { mode: entry.mode, mtime: entry.mtime });
       this.#unsettled.set(id, folder);
       this.#folder = folder;
-      return this.#hold(
-        () =>
-          this.#decideFolder(folder, objection ?? (twice ? new DcpipeError("REFUSED", TWICE) : undefined)),
-        listed,
-      );
+      const refusal = objection ?? (twice ? new DcpipeError("REFUSED", TWICE) : undefined);
+      return this.#hold(() => this.#decideFolder(folder, refusal), listed);
     }
     const incoming: Incoming = {
       id,
@@ -263,6 +232,14 @@ export class Receiver {
     return this.#hold(() => this.#decide(incoming, objection), listed);
   }
 
+  /** The name that an entry asks for, or is given by our side. */
+  #nameOf(entry: Entry, above: Folder): { readonly name: string; readonly given: boolean } {
+    const top = above === this.#root;
+    if (top) this.#top++;
+    if (top && this.#options.name !== undefined) return { name: this.#options.name, given: true };
+    return { name: entry.kind === "text" ? TEXT_NAME : entry.name, given: false };
+  }
+
   /** Why an entry is refused whatever is here. */
   #objection(entry: Entry, name: string | undefined, above: Folder): DcpipeError | undefined {
     try {
@@ -273,61 +250,16 @@ export class Receiver {
         throw new DcpipeError("REFUSED", "more than one thing comes, and only one name was given for them");
       if (above.path.length + (name ?? "").length > MAX_PATH)
         throw new DcpipeError("REFUSED", "its path is too long");
-      if (this.#exceeds(entry)) throw new DcpipeError("REFUSED", "it is more than was announced");
+      if (this.#approval.exceeded(entry)) throw new DcpipeError("REFUSED", "it is more than was announced");
       return undefined;
     } catch (error) {
       return asDcpipeError(error, "REFUSED");
     }
   }
 
-  /** Whether an entry goes beyond what was agreed to. */
-  #exceeds(entry: Entry): boolean {
-    if (!this.#agreed) return false;
-    const { entries, bytes, unknown } = this.#agreed;
-    if (entry.kind === "file" && entry.size === undefined && !unknown) return true;
-    return this.#entries > entries || this.#listedBytes > bytes;
-  }
-
   /** Decides now, or when the question is answered. */
-  async #hold(decide: () => Promise<void> | void, listed?: Listed): Promise<void> {
-    if (!this.#held) return decide();
-    this.#held.push({ decide, listed });
-    // No more will come until something is settled: the sender has to count.
-    if (this.#unsettled.size < ENTRY_WINDOW || this.#counting) return;
-    this.#counting = true;
-    this.#writer.put({ type: "COUNT" });
-  }
-
-  async #takeTotals(totals: { last: boolean; entries: number; bytes: number }): Promise<void> {
-    if (this.#total?.last || this.#listed) throw protocolError("TOTALS after the last ones");
-    this.#total = totals;
-    if (!this.#held || !this.#counting) return;
-    this.#options.oncounting?.(totals.entries, totals.bytes);
-    if (totals.last) await this.#ask();
-  }
-
-  async #ask(): Promise<void> {
-    const held = this.#held;
-    if (!held) return;
-    const entries = held.flatMap(({ listed }) => listed ?? []);
-    // A count may be a lie: no less is asked for than what is listed.
-    const counted = this.#listed ? undefined : this.#total;
-    const total = {
-      entries: Math.max(this.#entries, counted?.entries ?? 0),
-      bytes: Math.max(this.#listedBytes, counted?.bytes ?? 0),
-    };
-    const texts = this.#options.ontext && entries.every(({ kind }) => kind === "text");
-    if (entries.length > 0 && !texts) {
-      const offer = { entries, complete: this.#listed, total, unknown: this.#unknown };
-      if (!((await this.#options.approve?.(offer)) ?? true))
-        throw new DcpipeError("REFUSED", "the receiving side does not want it");
-    }
-    this.#agreed = { ...total, unknown: this.#unknown };
-    this.#held = undefined;
-    for (const { decide } of held) {
-      this.#check();
-      await decide();
-    }
+  #hold(decide: () => Promise<void> | void, listed?: Listed): Promise<void> {
+    return this.#approval.decide(decide, this.#unsettled.size, listed);
   }
 
   // Directories.
@@ -386,7 +318,7 @@ export class Receiver {
       return;
     }
     if (!folder.made) {
-      this.#passed++;
+      this.#tally.passed++;
       this.#settle(id);
       this.#writer.put({ type: "PASS", id });
       this.#leave(parent);
@@ -396,7 +328,7 @@ export class Receiver {
     void this.#stores.run(async () => {
       try {
         await folder.finish(force);
-        this.#directories++;
+        this.#tally.directories++;
         this.#settle(id);
         this.#writer.put({ type: "STORED", id });
       } catch (error) {
@@ -449,7 +381,8 @@ export class Receiver {
       await work();
     } catch (error) {
       const failure = asDcpipeError(error, "IO", "could not store it");
-      if (failure.code === "NO_SPACE" || failure.code === "PROTOCOL") throw failure;
+      if (failure === this.#failure || failure.code === "NO_SPACE" || failure.code === "PROTOCOL")
+        throw failure;
       this.#refuse(incoming, incoming.id, incoming.folder.path + incoming.name, failure);
     }
   }
@@ -478,7 +411,7 @@ export class Receiver {
       return this.#stores.run(async () => {
         try {
           await directory.link(name, entry.target, entry.mtime, replace);
-          this.#files++;
+          this.#tally.files++;
           this.#stored(incoming);
         } catch (error) {
           this.#fail(id, folder.path + name, error);
@@ -531,11 +464,11 @@ export class Receiver {
   #keep(incoming: Incoming): void {
     const { entry } = incoming;
     if (entry.kind !== "link") {
-      this.#bytes += entry.size ?? 0;
+      this.#tally.bytes += entry.size ?? 0;
       this.#settledBytes += entry.size ?? 0;
-      this.#unchanged++;
+      this.#tally.unchanged++;
     }
-    this.#files++;
+    this.#tally.files++;
     this.#stored(incoming);
   }
 
@@ -581,15 +514,21 @@ export class Receiver {
 
   async #policy(path: string): Promise<Conflict> {
     const { conflict } = this.#options;
-    this.#conflict ??= typeof conflict === "function" ? await conflict(path) : conflict;
+    try {
+      this.#conflict ??= typeof conflict === "function" ? await conflict(path) : conflict;
+    } catch (error) {
+      // Who is asked and fails to answer wants no more of it, not only not this one.
+      this.#failure = asDcpipeError(error, "ABORTED");
+      throw this.#failure;
+    }
     this.#check();
     return this.#conflict;
   }
 
-  /** The transfer may have ended while somebody thought about an answer. */
-  #check(): void {
+  /** Throws when the transfer has ended while somebody thought about an answer. */
+  readonly #check = (): void => {
     if (this.#over) throw new DcpipeError("ABORTED", "it is over");
-  }
+  };
 
   // Content.
 
@@ -640,10 +579,10 @@ export class Receiver {
         if (!sameBytes(digest, arrival.digest())) throw new DcpipeError("CHECKSUM", "the checksums differ");
         if (entry.kind === "text" && this.#options.ontext) await this.#options.ontext(arrival.text());
         else await arrival.commit(attributesOf(entry), incoming.replace);
-        this.#files++;
-        this.#bytes += arrival.size;
+        this.#tally.files++;
+        this.#tally.bytes += arrival.size;
         this.#settledBytes += arrival.size;
-        this.#moved += arrival.moved;
+        this.#tally.moved += arrival.moved;
         this.#stored(incoming);
       } catch (error) {
         await arrival.abandon();
@@ -668,7 +607,7 @@ export class Receiver {
       !["comparing", "wanted", "arriving"].includes(incoming.state)
     )
       throw protocolError("BROKEN for what was not wanted");
-    this.#problems.fail({ name: incoming.folder.path + incoming.name, reason, text });
+    this.#tally.fail({ name: incoming.folder.path + incoming.name, reason, text });
     this.#settle(id);
     this.#leave(incoming.folder);
   }
@@ -689,7 +628,7 @@ export class Receiver {
   }
 
   #pass(what: Incoming | Folder, id: number): void {
-    this.#passed++;
+    this.#tally.passed++;
     this.#settle(id);
     this.#writer.put({ type: "PASS", id });
     if (!(what instanceof Folder)) this.#leave(what.folder);
@@ -707,8 +646,8 @@ export class Receiver {
     const reason = reasonOf(failure);
     const problem = { name: path, reason, text: failure.message };
     const refused = reason === "REFUSED" || reason === "EXISTS";
-    if (refused) this.#problems.refuse(problem);
-    else this.#problems.fail(problem);
+    if (refused) this.#tally.refuse(problem);
+    else this.#tally.fail(problem);
     this.#settle(id);
     this.#writer.put({ type: refused ? "REFUSE" : "FAILED", id, reason, text: failure.message });
     if (failure.code === "NO_SPACE") throw failure;
@@ -720,17 +659,15 @@ export class Receiver {
 
   #report(): void {
     const { onprogress } = this.#options;
-    if (!onprogress || this.#held) return;
-    const known = this.#listed
-      ? { bytes: this.#listedBytes, files: this.#listedFiles }
-      : this.#total && { bytes: this.#total.bytes, files: undefined };
+    if (!onprogress || this.#approval.pending) return;
+    const { total } = this.#approval;
     const arrival = this.#arrival;
     onprogress({
       name: this.#current,
       bytes: this.#settledBytes + (arrival?.size ?? 0),
-      total: this.#unknown ? undefined : known?.bytes,
-      files: this.#files,
-      totalFiles: known?.files,
+      total: total.bytes,
+      files: this.#tally.files,
+      totalFiles: total.files,
       file: { bytes: arrival?.size ?? 0, total: arrival?.expected },
     });
   }

@@ -135,6 +135,8 @@ export class RecordWriter {
   /** Called when bytes of the stream up to this offset hold this much content more. */
   readonly #onsent: ((offset: number, content: number) => void) | undefined;
   #batch = new Writer(BATCH);
+  /** A batch that has gone: a fresh one for each would be garbage by the megabyte. */
+  #spare: Writer | undefined;
   #batchContent = 0;
   #offset = 0;
   #timer: ReturnType<typeof setTimeout> | undefined;
@@ -202,10 +204,12 @@ export class RecordWriter {
   async #sendBatch(): Promise<void> {
     if (this.#batch.length === 0) return;
     const [batch, content] = [this.#batch, this.#batchContent];
-    this.#batch = new Writer(BATCH);
+    this.#batch = this.#spare?.reset() ?? new Writer(BATCH);
+    this.#spare = undefined;
     this.#batchContent = 0;
     const pays = batch.length <= MAX_PACKED && this.#compression?.pays(batch.length);
     await this.#send(batch.view(), content, pays ? this.#compression : undefined);
+    this.#spare = batch;
   }
 
   async #send(records: Uint8Array, content: number, compression: Compression | undefined): Promise<void> {

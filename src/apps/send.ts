@@ -29,10 +29,18 @@ import {
 } from "./endpoints.ts";
 import { Pacer } from "./limit.ts";
 import { meet } from "./meet.ts";
-import { ProblemList } from "./problems.ts";
 import { RecordReader, RecordWriter } from "./records.ts";
 import { Signal } from "./signal.ts";
+import { Tally } from "./tally.ts";
 
+/**
+ * Small files wait in the receiver's memory until its disk has them; if it dies, they are sent again. So no more than this, and
+ * what a fast path holds beside (64 KiB a millisecond of round trip), is on its way or there. Bytes; a file counts as a block at least.
+ */
+const STORING = 1024 * 1024;
+const STORING_PER_MS = 64 * 1024;
+const SMALL = 64 * 1024;
+const BLOCK = 4096;
 /** Progress is told this often, and the totals of a count. Milliseconds. */
 const REPORT_MS = 200;
 
@@ -52,7 +60,7 @@ export interface SendOptions {
  */
 export async function sendFiles(session: Session, role: Role, options: SendOptions): Promise<TransferResult> {
   const stream = await meet(session, role, "send");
-  const sender = new Sender(stream, options);
+  const sender = new Sender(session, stream, options);
   try {
     return await sender.run();
   } catch (error) {
@@ -73,9 +81,12 @@ interface Outgoing {
   state: "listed" | "comparing" | "compared" | "wanted" | "sent";
   /** Content bytes that travelled. */
   moved: number;
+  /** What of it counts as being stored. */
+  storing: number;
 }
 
 class Sender {
+  readonly #session: Session;
   readonly #stream: Stream;
   readonly #options: SendOptions;
   readonly #reader: RecordReader;
@@ -90,7 +101,7 @@ class Sender {
   #compared: { readonly id: number; readonly opened: Opened } | undefined;
   /** Something was settled, or there is more to do. */
   readonly #changed = new Signal();
-  readonly #problems = new ProblemList();
+  readonly #tally = new Tally();
   #listed = false;
   #counting: Promise<void> | undefined;
   /** What was listed, and what a count ahead of the list gave. */
@@ -99,15 +110,12 @@ class Sender {
   #listedFiles = 0;
   #unknown = false;
   #counted: Totals | undefined;
-  #files = 0;
-  #directories = 0;
-  #unchanged = 0;
-  #passed = 0;
-  #bytes = 0;
-  #moved = 0;
   #current = "";
+  /** Small files that were sent and are not settled. */
+  #storing = 0;
 
-  constructor(stream: Stream, options: SendOptions) {
+  constructor(session: Session, stream: Stream, options: SendOptions) {
+    this.#session = session;
     this.#stream = stream;
     this.#options = options;
     this.#acknowledged = new Acknowledged(stream);
@@ -140,15 +148,7 @@ class Sender {
     }
     this.#current = "";
     this.#report();
-    return {
-      files: this.#files,
-      directories: this.#directories,
-      bytes: this.#bytes,
-      moved: this.#moved,
-      unchanged: this.#unchanged,
-      passed: this.#passed,
-      problems: this.#problems,
-    };
+    return this.#tally.result;
   }
 
   /** Walks the tree. */
@@ -164,7 +164,7 @@ class Sender {
           break;
         case "missing": {
           const { name, text } = entry;
-          this.#problems.fail({ name: at + name, reason: "IO", text });
+          this.#tally.fail({ name: at + name, reason: "IO", text });
           this.#writer.put({ type: "MISSING", name: clipText(name, MAX_NAME), reason: "IO", text });
           break;
         }
@@ -198,6 +198,7 @@ class Sender {
       file,
       state: "listed",
       moved: 0,
+      storing: 0,
     });
     if (file) {
       this.#listedFiles++;
@@ -259,15 +260,14 @@ class Sender {
         return;
       }
       case "PASS":
-        this.#passed++;
+        this.#tally.passed++;
         break;
       case "REFUSE":
-        this.#problems.refuse({ name: path, reason: record.reason, text: record.text });
+        this.#tally.refuse({ name: path, reason: record.reason, text: record.text });
         break;
       case "FAILED":
-        this.#problems.fail({ name: path, reason: record.reason, text: record.text });
-        if (record.reason === "NO_SPACE")
-          throw new DcpipeError("NO_SPACE", `the other side could not store it: ${record.text}`);
+        this.#tally.fail({ name: path, reason: record.reason, text: record.text });
+        if (record.reason === "NO_SPACE") throw new DcpipeError("NO_SPACE", "the other side's disk is full");
         break;
       case "STORED":
         if (file && outgoing.state !== "sent" && outgoing.state !== "compared")
@@ -278,25 +278,27 @@ class Sender {
         throw new DcpipeError("PROTOCOL", `${record.type} is not for the sender`);
     }
     this.#unsettled.delete(outgoing.id);
+    this.#storing -= outgoing.storing;
   }
 
   #store(outgoing: Outgoing, kind: Entry["kind"]): void {
     if (kind === "directory") {
-      this.#directories++;
+      this.#tally.directories++;
       return;
     }
-    this.#files++;
-    this.#bytes += outgoing.file?.size ?? outgoing.moved;
-    this.#moved += outgoing.moved;
+    this.#tally.files++;
+    this.#tally.bytes += outgoing.file?.size ?? outgoing.moved;
+    this.#tally.moved += outgoing.moved;
     if (outgoing.state !== "compared") return;
-    this.#unchanged++;
+    this.#tally.unchanged++;
     this.#acknowledged.skip(outgoing.file?.size ?? 0);
   }
 
   /** Writes content as it is wanted, and DONE when all is settled. */
   async #deliver(): Promise<void> {
     for (;;) {
-      const next = this.#work.shift();
+      const full = this.#storing > STORING + STORING_PER_MS * this.#session.rtt;
+      const next = full ? undefined : this.#work.shift();
       if (next?.type === "COMPARE") await this.#compare(next.outgoing, next.at);
       else if (next) await this.#send(next.outgoing, next.at);
       else if (this.#listed && this.#unsettled.size === 0) break;
@@ -355,13 +357,17 @@ class Sender {
         return this.#unsettled.has(id);
       },
     });
-    if (outcome === "sent") outgoing.state = "sent";
-    else this.#broken(outgoing, outcome);
+    if (outcome === "sent") {
+      outgoing.state = "sent";
+      if (!this.#unsettled.has(id) || outgoing.moved > SMALL) return;
+      outgoing.storing = Math.max(outgoing.moved, BLOCK);
+      this.#storing += outgoing.storing;
+    } else this.#broken(outgoing, outcome);
   }
 
   #broken({ id, path }: Outgoing, { reason, text }: { reason: Reason; text: string }): void {
     if (!this.#unsettled.delete(id)) return;
-    this.#problems.fail({ name: path, reason, text });
+    this.#tally.fail({ name: path, reason, text });
     this.#changed.wake();
   }
 
@@ -372,7 +378,7 @@ class Sender {
       name: this.#current,
       bytes,
       total: this.#unknown ? undefined : known?.bytes,
-      files: this.#files,
+      files: this.#tally.files,
       totalFiles: known?.files,
       file,
     });

@@ -37,7 +37,9 @@ export async function askConflict(path: string, ui: Ui, session: Session): Promi
   const read = (text: string): Conflict | "abort" | undefined =>
     ANSWERS[text] ?? Object.values(ANSWERS).find((answer) => answer === text);
   const answer = await ui.asking([], () => ask(question, read, session.closed));
-  if (answer === undefined || answer === "abort")
-    throw new DcpipeError("REFUSED", `stopped at ${path}, which exists here with other content`);
-  return answer;
+  if (answer !== undefined && answer !== "abort") return answer;
+  const error = new DcpipeError("REFUSED", `stopped at ${path}, which exists here with other content`);
+  // A refusal of this name alone would go on with the next.
+  void session.abort("REFUSED", `stopped at ${path}, which exists there with other content`, error);
+  throw error;
 }

@@ -1,12 +1,23 @@
 /** How long a transfer took: from when it could begin, without the time that people took to meet and to answer. */
-import type { Progress } from "../index.ts";
-
 export class Clock {
   #start = performance.now();
+  #begun = false;
 
-  /** As long as nothing has moved, nothing has begun. */
-  see({ bytes }: Progress): void {
-    if (bytes === 0) this.#start = performance.now();
+  /** It begins now, unless it has begun. */
+  begin(): void {
+    if (this.#begun) return;
+    this.#begun = true;
+    this.#start = performance.now();
+  }
+
+  /** Stands still while somebody is asked. */
+  async without<T>(question: Promise<T>): Promise<T> {
+    const asked = performance.now();
+    try {
+      return await question;
+    } finally {
+      this.#start += performance.now() - asked;
+    }
   }
 
   get seconds(): number {

@@ -55,8 +55,6 @@ export async function ask<T>(
     lines.ask(question);
   });
   lines.close();
-  // No Enter was typed: what follows begins a line of its own.
-  if (answer === undefined) process.stderr.write("\n");
   return answer;
 }
 

@@ -1,6 +1,7 @@
 /** dcpipe receive */
 import { join } from "node:path";
 import {
+  asDcpipeError,
   codec,
   createDigest,
   DcpipeError,
@@ -71,8 +72,14 @@ export async function runReceive(options: ReceiveArguments): Promise<never> {
     const result = await receiveFiles(session, role, {
       target: place.target,
       name: place.name,
-      approve: question && ((offer) => question.ask(offer)),
-      conflict: conflict ?? (asks ? (path) => askConflict(path, ui, session) : "refuse"),
+      approve:
+        question &&
+        (async (offer) => {
+          const yes = await question.ask(offer);
+          clock.begin();
+          return yes;
+        }),
+      conflict: conflict ?? (asks ? (path) => clock.without(askConflict(path, ui, session)) : "refuse"),
       wanted: (path) => {
         if (!chosen(path)) return false;
         names.see(path);
@@ -93,14 +100,15 @@ export async function runReceive(options: ReceiveArguments): Promise<never> {
       codec,
       limit,
       onprogress: (progress) => {
-        clock.see(progress);
         if (options.json || !toStdout || !process.stdout.isTTY) ui.progress(progress);
       },
       oncounting: (entries, bytes) => {
         ui.counting(entries, bytes);
       },
+    }).catch((cause: unknown) => {
+      if (question?.declined !== true || asDcpipeError(cause, "IO").code !== "REFUSED") throw cause;
+      throw new DcpipeError("REFUSED", "you refused it: nothing was written", { cause });
     });
-    if (question?.declined === true) throw new DcpipeError("REFUSED", "you refused it: nothing was written");
     const ending = {
       side: "receive" as const,
       what: place.name ?? names.only ?? (result.files === 1 && output === undefined ? "a text" : undefined),

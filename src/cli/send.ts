@@ -30,11 +30,14 @@ export function runSend(options: SendArguments): Promise<never> {
       tree: sources.tree((text) => {
         ui.note(text);
       }),
-      createDigest,
+      createDigest: () => {
+        // The first content is asked for: nobody over there is asked whether it may come any more.
+        clock.begin();
+        return createDigest();
+      },
       codec: options.compress === "off" ? undefined : codec,
       limit,
       onprogress: (progress) => {
-        clock.see(progress);
         ui.progress(progress);
       },
     });

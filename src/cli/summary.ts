@@ -109,8 +109,9 @@ export function errorOf(ending: Ending): TransferError | undefined {
   const what = files + refused + failed === 1 ? "file" : "files";
   const sides = ending.side === "send" ? "sent" : "received";
   const no = (count: number): string => (count === 1 ? "was" : "were");
+  const alone = lonely(ending);
   const message =
-    lonely(ending)?.text ??
+    (alone && sentence(alone)) ??
     (failed > 0
       ? `${formatCount(failed)} of ${total} ${what} could not be ${sides}` +
         (refused > 0 ? `, and ${formatCount(refused)} ${no(refused)} refused` : "")
@@ -133,7 +134,19 @@ export function problemLines(ending: Ending): string[] {
   if (lonely(ending)) return [];
   const more = refused + failed - list.length;
   return [
-    ...list.map(({ name, text }) => escapeText(text.includes(name) ? text : `${name}: ${text}`)),
+    ...list.map((problem) => escapeText(sentence(problem))),
     ...(more > 0 ? [`and ${formatCount(more)} more`] : []),
   ];
+}
+
+/** What happened to which entry: many texts name it already, without the directories around it. */
+function sentence({ name, text }: Problem): string {
+  const own = name.slice(name.lastIndexOf("/") + 1);
+  if (own === "") return text;
+  for (const said of [name, own]) {
+    if (text.startsWith(`${said} `)) return name + text.slice(said.length);
+    const end = `: ${escapeText(said)}`;
+    if (text.endsWith(end)) return `${name}: ${text.slice(0, -end.length)}`;
+  }
+  return `${name}: ${text}`;
 }

@@ -114,7 +114,8 @@ export class Ui {
       return;
     }
     const { default: ora } = await import("ora");
-    if (this.#lineShown) return;
+    // What was awaited may have come meanwhile.
+    if (this.#path !== undefined || this.#lineShown || this.#asking) return;
     this.#spinner ??= ora({ stream: process.stderr, discardStdin: false, hideCursor: false });
     this.#spinner.start(what);
   }
@@ -168,13 +169,15 @@ export class Ui {
     this.#progress.counting(entries, bytes);
   }
 
-  /** A question is on the terminal, which has it for itself until it is answered. */
-  async asking<T>(lines: readonly string[], question: () => Promise<T>): Promise<T> {
+  /** A question is on the terminal, which has it for itself until it is answered; undefined when it is not. */
+  async asking<T>(lines: readonly string[], question: () => Promise<T | undefined>): Promise<T | undefined> {
     this.stopWaiting();
     for (const line of lines) process.stderr.write(`${line}\n`);
     this.#asking = true;
     try {
-      return await question();
+      const answer = await question();
+      if (answer === undefined) this.#leaveQuestion();
+      return answer;
     } finally {
       this.#asking = false;
     }
@@ -236,6 +239,11 @@ export class Ui {
   end(): void {
     this.#progress.stop();
     this.stopWaiting();
+    this.#leaveQuestion();
+  }
+
+  /** No Enter was typed: what follows begins a line of its own. */
+  #leaveQuestion(): void {
     if (this.#asking) process.stderr.write("\n");
     this.#asking = false;
   }

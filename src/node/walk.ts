@@ -74,12 +74,14 @@ function checkPath(path: string, follow: boolean): void {
     if (info.isDirectory()) opendirSync(path).closeSync();
     else if (info.isFile()) closeSync(openSync(path, constants.O_RDONLY | NON_BLOCKING));
   } catch (cause) {
-    if (codeOf(cause) !== "ENOENT")
-      throw new DcpipeError("USAGE", `cannot read ${path}: ${describe(cause)}`, { cause });
-    const dangling = lstatSync(path, { throwIfNoEntry: false }) !== undefined;
-    throw new DcpipeError("USAGE", dangling ? `${path} is a link to nowhere` : `${path} does not exist`, {
-      cause,
-    });
+    const dangling = codeOf(cause) === "ENOENT" && isLink(path);
+    throw new DcpipeError(
+      "USAGE",
+      dangling ? `${path} is a link to nowhere` : `cannot read ${path}: ${describe(cause)}`,
+      {
+        cause,
+      },
+    );
   }
   if (info.isDirectory() || info.isSymbolicLink()) return;
   if (!info.isFile())
@@ -290,18 +292,23 @@ function linkEntry(path: string, name: string, info: BigIntStats): SourceEntry {
 }
 
 function fileEntry(path: string, name: string, info: BigIntStats, follow: boolean): SourceFile {
+  const { dev, ino, size, mtimeNs } = info;
+  const listed = { dev, ino, size, mtimeNs };
   return {
     kind: "file",
     name,
     size: Number(info.size),
     mode: modeOf(info),
     mtime: mtimeOf(info),
-    open: () => Promise.resolve().then(() => openFile(path, info, follow)),
+    open: () => Promise.resolve().then(() => openFile(path, listed, follow)),
   };
 }
 
-/** The file that was listed as `info`. Throws IO and INCOMPLETE. */
-function openFile(path: string, info: BigIntStats, follow: boolean): SourceContent {
+/** What tells one state of a file from another. Thousands are kept while they wait for an answer, so no more than that. */
+type FileState = Pick<BigIntStats, "dev" | "ino" | "size" | "mtimeNs">;
+
+/** The file that was listed in this state. Throws IO and INCOMPLETE. */
+function openFile(path: string, listed: FileState, follow: boolean): SourceContent {
   let fd: number;
   try {
     // A FIFO in its place would hold the open up for ever.
@@ -315,12 +322,12 @@ function openFile(path: string, info: BigIntStats, follow: boolean): SourceConte
     throw new DcpipeError("IO", describe(cause), { cause });
   }
   const opened = fstatSync(fd, { bigint: true });
-  const same = (["dev", "ino", "size", "mtimeNs"] as const).every((field) => opened[field] === info[field]);
+  const same = (["dev", "ino", "size", "mtimeNs"] as const).every((field) => opened[field] === listed[field]);
   if (!same || !opened.isFile()) {
     closeSync(fd);
     throw changedSince();
   }
-  const size = Number(info.size);
+  const size = Number(listed.size);
   let ended = false;
   let difference: string | undefined;
   const content = contentOf(fd, {

@@ -14,7 +14,7 @@ const MEANINGS: Readonly<Record<Reason, readonly [ErrorCode, string]>> = {
   PROTOCOL: ["PROTOCOL", "the other side reports a broken protocol"],
   LIMIT: ["LIMIT", "the other side reached a limit"],
   IO: ["INCOMPLETE", "the other side failed to read or write"],
-  NO_SPACE: ["INCOMPLETE", "the other side's disk is full"],
+  NO_SPACE: ["NO_SPACE", "the other side's disk is full"],
   EXISTS: ["REFUSED", "the other side has it already"],
   CHECKSUM: ["CHECKSUM", "the other side received something else than was sent"],
   PIPE_CLOSED: ["INCOMPLETE", "the other side stopped reading"],

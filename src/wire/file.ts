@@ -39,7 +39,7 @@ export const MAX_PACKED = MAX_CHUNK + 64 * 1024;
 /** The longest record: an incompressible PACKED, which nobody has to send. */
 export const MAX_RECORD = MAX_PACKED + 1024;
 /** Entries that may be neither stored nor refused yet. Bounds what both sides keep of a tree of any size. */
-export const ENTRY_WINDOW = 8192;
+export const ENTRY_WINDOW = 4096;
 /** Directories in directories; a path of Linux holds no more. */
 export const MAX_DEPTH = 1000;
 /** A text is for a person to read. */

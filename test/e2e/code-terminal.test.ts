@@ -1,4 +1,5 @@
 /** People at terminals: they compare the short authentication string, and are asked for a code. */
+import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { pairByCode, startServer } from "./code.ts";
@@ -71,7 +72,9 @@ test("--verify at two terminals: nothing is sent before both have said yes", asy
   await Promise.all([waiting.shows(QUESTION), joining.shows(QUESTION)]);
   waiting.stdin.write("y\r");
   expect(joining.screen).not.toMatch(/Received/);
-  await joining.type("yes", /Received f/);
+  await joining.type("yes", /Receive f \(2\.9 KiB\) into .*\? \[Y\/n\/l\] /);
+  expect(readdirSync(target)).toEqual([]);
+  await joining.type("y", /Received f/);
   await succeed(waiting, joining);
   expectEqualFiles(join(target, "f"), source);
 });
@@ -126,6 +129,8 @@ test("PEER `-` asks: Tab completes, a mistyped word is named and asked for again
   joining.stdin.write(` ${two.slice(0, 3)}\t`);
   await joining.shows(new RegExp(` ${two}`));
   await joining.type("", /Connected: direct/);
+  await joining.shows(/Receive f .*\[Y\/n\/l\] /);
+  await joining.type("", /Received f/);
   await succeed(waiting, joining);
   expectEqualFiles(join(target, "f"), source);
 });

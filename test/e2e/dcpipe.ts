@@ -4,9 +4,9 @@
  */
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
-import { mkdtempSync, readFileSync, rmSync, watch, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, watch, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import type { Readable, Writable } from "node:stream";
 import { fileURLToPath } from "node:url";
 import { expect, onTestFailed, onTestFinished, test, type TestContext } from "vitest";
@@ -308,6 +308,19 @@ export function onDisk(directory: string, holds: () => boolean): Promise<void> {
     const watcher = watch(directory, look);
     look();
   });
+}
+
+/** What is in a directory of a file that is not whole: the names of its parts. */
+export function partsOf(path: string): string[] {
+  const pattern = /^(.*)\.\d+-\d+\.dcpipe-part$/s;
+  return readdirSync(dirname(path)).filter((name) => pattern.exec(name)?.[1] === basename(path));
+}
+
+/** Bytes of the only part of a file; undefined when there is none, or more than one. */
+export function partSize(path: string): number | undefined {
+  const [part, ...others] = partsOf(path);
+  if (part === undefined || others.length > 0) return undefined;
+  return statSync(join(dirname(path), part), { throwIfNoEntry: false })?.size;
 }
 
 export function sha256(bytes: Uint8Array): string {

@@ -15,43 +15,24 @@ import {
 } from "node:fs";
 import { execFileSync } from "node:child_process";
 import { basename, dirname, join } from "node:path";
-import { expect, onTestFinished, test } from "vitest";
+import { expect, test } from "vitest";
 import {
-  type Dcpipe,
   expectEqualFiles,
   fail,
   makeFile,
   onDisk,
   pair,
+  partSize,
+  partsOf,
   rootTest,
   sha256,
   start,
-  type StartOptions,
   succeed,
   temporaryDirectory,
 } from "./dcpipe.ts";
+import { mountTmpfs, transfer } from "./transfer.ts";
 
 const MIB = 1024 * 1024;
-
-type Started = readonly [args: readonly string[], options?: StartOptions | undefined];
-
-/** Starts a sender and a receiver, of which `waits` comes first and makes the offer. */
-async function transfer(
-  sending: Started,
-  receiving: Started,
-  waits: "sender" | "receiver" = "sender",
-): Promise<{ sender: Dcpipe; receiver: Dcpipe }> {
-  const [send, receive]: [Started, Started] = [
-    [["send", ...sending[0]], sending[1]],
-    [["receive", ...receiving[0]], receiving[1]],
-  ];
-  if (waits === "sender") {
-    const { waiting, joining } = await pair(send, receive);
-    return { sender: waiting, receiver: joining };
-  }
-  const { waiting, joining } = await pair(receive, send);
-  return { sender: joining, receiver: waiting };
-}
 
 for (const waits of ["sender", "receiver"] as const) {
   test(`a file into a directory; the ${waits} waits`, async () => {
@@ -131,7 +112,7 @@ test("stdin that comes slowly, piece by piece", async () => {
   for (let i = 1; i <= 5; i++) {
     sender.stdin.write("0123456789");
     await onDisk(dirname(target), () => {
-      return statSync(`${target}.part`, { throwIfNoEntry: false })?.size === i * 10;
+      return partSize(target) === i * 10;
     });
   }
   sender.stdin.end();
@@ -174,8 +155,15 @@ test("several files under one name are refused, and the first is kept", async ()
   const target = join(temporaryDirectory(), "name");
   const first = makeFile("a", 100);
   const { sender, receiver } = await transfer([[first, makeFile("b", 100)]], [["-o", target]]);
-  await fail(sender, 5);
-  await fail(receiver, 5, /only one name/);
+  await fail(sender, 5, /1 of 2 files was refused/);
+  await fail(receiver, 5, /1 of 2 files was refused/);
+  for (const { events } of [sender, receiver])
+    expect(events).toContainEqual({
+      event: "problem",
+      path: expect.stringMatching(/^(b|name)$/) as string,
+      reason: "REFUSED",
+      text: "more than one thing comes, and only one name was given for them",
+    });
   expectEqualFiles(target, first);
 });
 
@@ -246,28 +234,36 @@ test("a target that exists is refused on both sides and left alone", async () =>
   expect(readdirSync(target)).toEqual(["f"]);
 });
 
-test("an existing name given with -o is refused before anybody is asked to come", async () => {
+test("an existing name given with -o is refused, unless its content is the same", async () => {
   const target = makeFile("there", Buffer.from("precious"));
-  const receiver = start(["receive", "-o", target]);
-  await fail(receiver, 5, /exists already/);
-  expect(receiver.find("offer")).toBeUndefined();
-  expect(readFileSync(target, "utf8")).toBe("precious");
+  for (const content of ["vicious!", "of another size"]) {
+    const { sender, receiver } = await transfer([[makeFile("f", Buffer.from(content))]], [["-o", target]]);
+    await fail(sender, 5, /there exists already, and is left as it is/);
+    await fail(receiver, 5, /there exists already, and is left as it is/);
+    expect(readFileSync(target, "utf8")).toBe("precious");
+  }
+  const { sender, receiver } = await transfer([[makeFile("f", Buffer.from("precious"))]], [["-o", target]]);
+  await succeed(sender, receiver);
+  for (const side of [sender, receiver])
+    expect(side.find("done")).toMatchObject({ files: 1, bytes: 8, moved: 0, unchanged: 1 });
+  expect(readdirSync(dirname(target))).toEqual(["there"]);
 });
 
 test("a target that appears meanwhile is not replaced, and the content is kept", async () => {
   const target = join(temporaryDirectory(), "f");
   const { sender, receiver } = await transfer([["-"], { stdin: "pipe" }], [["-o", target]]);
   sender.stdin.write("content");
-  await onDisk(dirname(target), () => statSync(`${target}.part`, { throwIfNoEntry: false })?.size === 7);
+  await onDisk(dirname(target), () => partSize(target) === 7);
   writeFileSync(target, "precious");
   sender.stdin.end();
   await fail(sender, 5, /came into being meanwhile/);
   await fail(receiver, 5, /came into being meanwhile/);
   expect(readFileSync(target, "utf8")).toBe("precious");
-  expect(readFileSync(`${target}.part`, "utf8")).toBe("content");
+  const [part = ""] = partsOf(target);
+  expect(readFileSync(join(dirname(target), part), "utf8")).toBe("content");
 });
 
-test("an interrupted sender leaves a .part and never the name", async () => {
+test("an interrupted sender leaves a part and never the name", async () => {
   const target = join(temporaryDirectory(), "f");
   const { sender, receiver } = await transfer(
     [["-"], { stdin: { fd: openSync("/dev/zero", "r") } }],
@@ -279,35 +275,35 @@ test("an interrupted sender leaves a .part and never the name", async () => {
   await fail(receiver, 6);
   expect(receiver.error).toMatchObject({ code: "INTERRUPTED" });
   expect(existsSync(target)).toBe(false);
-  expect(statSync(`${target}.part`).size).toBeGreaterThan(0);
+  expect(partSize(target)).toBeGreaterThan(0);
 });
 
-test("a .part of an earlier try is replaced, and a strange one is left alone", async () => {
+test("what only looks like a part is left alone", async () => {
   const target = temporaryDirectory();
-  writeFileSync(join(target, "f.part"), "an earlier try");
+  const strange = ["f.part", "f.dcpipe-part", "f.1-x.dcpipe-part", "g.1-1.dcpipe-part"];
+  for (const name of strange) writeFileSync(join(target, name), "precious");
+  const directory = `f.${2 ** 30}-1.dcpipe-part`;
+  mkdirSync(join(target, directory));
   const source = makeFile("f", 1000);
-  const again = await transfer([[source]], [["-o", target]]);
-  await succeed(again.sender, again.receiver);
+  const { sender, receiver } = await transfer([[source]], [["-o", target]]);
+  await succeed(sender, receiver);
   expectEqualFiles(join(target, "f"), source);
-  expect(readdirSync(target)).toEqual(["f"]);
-
-  mkdirSync(join(target, "g.part"));
-  const strange = await transfer([[makeFile("g", 10)]], [["-o", target]]);
-  await fail(strange.sender, 5, /g\.part exists already/);
-  await fail(strange.receiver, 5, /g\.part exists already/);
+  expect(readdirSync(target).sort()).toEqual(["f", directory, ...strange].sort());
+  for (const name of strange) expect(readFileSync(join(target, name), "utf8")).toBe("precious");
 });
 
 // ---- sources --------------------------------------------------------------------------------------------------------
 
-test("a source that is not there, is a directory, or is no regular file: status 2 before anybody is asked", async () => {
+test("a source that is not there, or nothing that can be sent: status 2 before anybody is asked", async () => {
   const directory = temporaryDirectory();
   execFileSync("mkfifo", [join(directory, "fifo")]);
   for (const [path, message] of [
-    [join(directory, "nothing"), /nothing: no such file/],
-    [directory, /is a directory/],
-    [`${makeFile("f", 1)}/below`, /cannot read/],
-    ["/dev/null", /is no regular file/],
-    [join(directory, "fifo"), /is no regular file/],
+    [join(directory, "nothing"), /^cannot read .*nothing: no such file or directory$/],
+    ["", /^cannot read .*no such file or directory$/],
+    [`${makeFile("f", 1)}/below`, /^cannot read .*below: part of the path is no directory$/],
+    ["/dev/null", /^\/dev\/null is a device; files, directories and links can be sent$/],
+    [join(directory, "fifo"), /is a FIFO; files, directories and links/],
+    [makeFile("f.1-2.dcpipe-part", 1), /is a file that dcpipe has not received completely/],
   ] as const) {
     const sender = start(["send", path]);
     await fail(sender, 2, message);
@@ -329,21 +325,26 @@ test("a source that vanishes before its turn", async () => {
   const offer = await sender.offer();
   rmSync(second);
   const receiver = start(["receive", "-o", target, "--to", offer]);
-  await fail(sender, 2, /second: no such file/);
-  await fail(receiver, 6);
+  await fail(sender, 6, /1 of 2 files could not be sent/);
+  await fail(receiver, 6, /1 of 2 files could not be received/);
+  const problem = { event: "problem", path: "second", reason: "IO", text: "no such file or directory" };
+  expect(sender.find("problem")).toEqual(problem);
+  expect(receiver.find("problem")).toEqual(problem);
   expectEqualFiles(join(target, "first"), first);
   expect(readdirSync(target)).toEqual(["first"]);
 });
 
-for (const [what, change] of [
+for (const [what, message, change] of [
   [
     "grows",
+    /^f: it has grown while it was sent$/,
     (path: string): void => {
       appendFileSync(path, "more");
     },
   ],
   [
     "shrinks",
+    /^f: it has shrunk while it was sent$/,
     (path: string): void => {
       truncateSync(path, 3 * MIB);
     },
@@ -354,9 +355,12 @@ for (const [what, change] of [
     const { sender, receiver } = await transfer([[source, "--limit", "2M"]], [["-o", target]]);
     await receiver.event("progress", ({ bytes = 0 }) => bytes > 0);
     change(source);
-    await fail(sender, 6, /changed while it was sent/);
-    await fail(receiver, 6, /could not read all of it/);
-    expect(readdirSync(target)).toEqual(["f.part"]);
+    await fail(sender, 6, message);
+    await fail(receiver, 6, message);
+    expect(sender.error).toMatchObject({ code: "INCOMPLETE" });
+    expect(receiver.error).toMatchObject({ code: "INCOMPLETE" });
+    expect(partSize(join(target, "f"))).toBeGreaterThan(0);
+    expect(readdirSync(target)).toHaveLength(1);
   });
 }
 
@@ -387,21 +391,11 @@ test("a directory that becomes unwritable meanwhile", async () => {
   const offer = await receiver.offer();
   chmodSync(directory, 0o555);
   const sender = start(["send", makeFile("f", 10), "--to", offer]);
-  await fail(receiver, 1, /permission denied/);
+  await fail(receiver, 6, /permission denied/);
   await fail(sender, 6, /permission denied/);
   expect(readdirSync(directory)).toEqual([]);
   chmodSync(directory, 0o755);
 });
-
-/** A filesystem of its own for the test. */
-function mountTmpfs(options: string): string {
-  const directory = temporaryDirectory();
-  execFileSync("mount", ["-t", "tmpfs", "-o", options, "tmpfs", directory]);
-  onTestFinished(() => {
-    execFileSync("umount", ["-l", directory]);
-  });
-  return directory;
-}
 
 rootTest("a read-only filesystem: a clear message before anybody is asked", async () => {
   const directory = mountTmpfs("ro,size=1m");
@@ -410,14 +404,14 @@ rootTest("a read-only filesystem: a clear message before anybody is asked", asyn
   expect(receiver.find("offer")).toBeUndefined();
 });
 
-rootTest("a full disk: both sides say so, the .part is kept", async () => {
+rootTest("a full disk: both sides say so, and what came is kept", async () => {
   const directory = mountTmpfs("size=3m");
   const { sender, receiver } = await transfer([[makeFile("f", 8 * MIB)]], [["-o", directory]]);
   await fail(receiver, 6, /disk is full/);
   expect(receiver.error).toMatchObject({ code: "NO_SPACE" });
   await fail(sender, 6, /disk is full/);
-  expect(readdirSync(directory)).toEqual(["f.part"]);
-  expect(statSync(join(directory, "f.part")).size).toBeGreaterThan(0);
+  expect(readdirSync(directory)).toEqual(partsOf(join(directory, "f")));
+  expect(partSize(join(directory, "f"))).toBeGreaterThan(0);
 });
 
 rootTest("a full disk behind stdout", async () => {

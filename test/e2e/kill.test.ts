@@ -1,8 +1,8 @@
 /** A side dies without a word. */
-import { existsSync, openSync, statSync } from "node:fs";
+import { existsSync, openSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { fail, pair, temporaryDirectory } from "./dcpipe.ts";
+import { fail, pair, partSize, temporaryDirectory } from "./dcpipe.ts";
 
 const MIB = 1024 * 1024;
 
@@ -22,11 +22,11 @@ async function killInTransfer(side: "sender" | "receiver", after: number): Promi
   expect(other.error).toMatchObject({ code: "PEER_GONE" });
   expect(other.error?.hint).toMatch(/--reconnect/);
   expect(existsSync(target)).toBe(false);
-  if (after > 0) expect(statSync(`${target}.part`).size).toBeGreaterThan(0);
+  if (after > 0) expect(partSize(target)).toBeGreaterThan(0);
 }
 
 for (const side of ["sender", "receiver"] as const) {
-  test(`kill -9 of the ${side}: the other says so and gives up, and only a .part is left`, async () => {
+  test(`kill -9 of the ${side}: the other says so and gives up, and only a part is left`, async () => {
     // Before a byte, among the first, in full flight.
     await Promise.all([0, 1, 2 * MIB, 7 * MIB].map((after) => killInTransfer(side, after)));
   });

@@ -59,7 +59,7 @@ rootTest("people see the answer where one paste was not enough, and paste it at 
   const { inside, outside } = createNat();
   const [target, source] = [temporaryDirectory(), makeFile("f", 300_000)];
   const waiting = new Terminal(["receive", "--no-stun", "-o", target], { namespace: inside });
-  const command = await waiting.shows(/dcpipe send FILE --to (dc1[\w-]+)/);
+  const command = await waiting.shows(/dcpipe send PATH --to (dc1[\w-]+)/);
   await waiting.shows(/paste it here: /);
   const joining = start(["send", source, "--to", command[1] ?? ""], { namespace: outside, json: false });
   const answer = await joining.until(
@@ -71,6 +71,8 @@ rootTest("people see the answer where one paste was not enough, and paste it at 
   await waiting.type(answer.slice(0, -3), /cut short/);
   await waiting.type("hello", /no dcpipe token/);
   await waiting.type(answer, /Connected/);
+  await waiting.shows(/Receive f .*\[Y\/n\/l\] /);
+  await waiting.type("y", /Received f/);
   await succeed(waiting, joining);
   expectEqualFiles(join(target, "f"), source);
 });

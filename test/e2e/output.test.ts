@@ -57,7 +57,8 @@ test("-q says nothing when all goes well, and what went wrong when not", async (
   const [, exit] = await succeed(waiting, joining);
   expect(exit?.stderr).toBe("");
   expect(exit?.stdout.length).toBe(0);
-  await fail(start(["receive", "-q", "-o", source], { json: false }), 5, /exists already/);
+  const wrong = start(["receive", "-q", "-o", join(source, "below")], { json: false });
+  expect((await fail(wrong, 1)).stderr).toMatch(/^dcpipe: cannot [^\n]*\n$/);
 });
 
 test("without a terminal nothing moves and nothing is coloured", async () => {

@@ -23,7 +23,6 @@ import { encodeHeader } from "../../src/wire/header.ts";
 
 /** A record, or bytes that are sent as they are. */
 export type Said = FileRecord | Uint8Array;
-type Id = { readonly id: number };
 
 /** How long anything may take that the receiver should do at once. */
 const PATIENCE_MS = 10_000;

@@ -386,6 +386,6 @@ describe("a good-bye", () => {
     peer.say({ type: "GOAWAY", reason: "NO_SPACE", text: "/dev/sda1" });
     await pass(50);
     await expect(end).rejects.toThrow("the other side's disk is full: /dev/sda1");
-    expect(peer.closed).toMatchObject([{ code: "INCOMPLETE" }]);
+    expect(peer.closed).toMatchObject([{ code: "NO_SPACE" }]);
   });
 });

@@ -229,12 +229,12 @@ describe("a stream", () => {
         mine.reset("NO_SPACE", "disk full");
         await pass(50);
         expect(states.map(({ state }) => state)).toEqual([
-          ...all.map(() => "INCOMPLETE"),
+          ...all.map(() => "NO_SPACE"),
           ...own.map(() => "NO_SPACE"),
         ]);
-        await expect(theirs.end()).rejects.toMatchObject({ code: "INCOMPLETE" });
+        await expect(theirs.end()).rejects.toMatchObject({ code: "NO_SPACE" });
         await expect(theirs.read()).rejects.toThrow("the other side's disk is full: disk full");
-        await expect(theirs.write(bytes(1))).rejects.toMatchObject({ code: "INCOMPLETE" });
+        await expect(theirs.write(bytes(1))).rejects.toMatchObject({ code: "NO_SPACE" });
         await expect(mine.read()).rejects.toThrow("disk full");
         expect(pair.waiting.streams + pair.joining.streams).toBe(0);
       }
@@ -253,6 +253,7 @@ describe("a stream", () => {
       LIMIT: "LIMIT",
       EXISTS: "REFUSED",
       CHECKSUM: "CHECKSUM",
+      NO_SPACE: "NO_SPACE",
     };
     expect(closed.state).toBe(means[reason] ?? "INCOMPLETE");
   });

@@ -1,6 +1,7 @@
 /** How a transfer ends, in words and fields; and what is shown of an offer. */
 import { describe, expect, test } from "vitest";
 import type { Problem, TransferResult } from "../../src/apps/endpoints.ts";
+import { escapeText } from "../../src/apps/names.ts";
 import type { Listed, Offer } from "../../src/apps/receive.ts";
 import { widthOf } from "../../src/cli/format.ts";
 import { listLine, offerLines, totalsOf } from "../../src/cli/listing.ts";
@@ -133,7 +134,7 @@ describe("problems", () => {
       "1 of 2 files exists already, and is left as it is",
     ],
     [{}, { refused: 1, failed: 0, list: [exists("a")] }, "EXISTS", "a exists already, and is left as it is"],
-    [{}, { refused: 0, failed: 1, list: [unreadable] }, "INCOMPLETE", "permission denied"],
+    [{}, { refused: 0, failed: 1, list: [unreadable] }, "INCOMPLETE", "a/b: permission denied"],
     [{}, { refused: 0, failed: 1, list: [] }, "INCOMPLETE", "1 of 1 file could not be sent"],
   ])("%#", (result, problems, code, message) => {
     const error = errorOf(ending({ ...result, problems }));
@@ -156,6 +157,26 @@ describe("problems", () => {
       "and 998 more",
     ]);
     expect(problemLines(ending({ problems: { refused: 1, failed: 0, list: [exists("a")] } }))).toEqual([]);
+  });
+
+  test.each([
+    ["d/a", "a exists already, and is left as it is", "d/a exists already, and is left as it is"],
+    ["f", "its size changed from 1 to 2 bytes", "f: its size changed from 1 to 2 bytes"],
+    [
+      "d/a\u001bb",
+      "the name has control characters: a\\u{1b}b",
+      "d/a\\u{1b}b: the name has control characters",
+    ],
+    ["a/b", "the name has a path in it: a/b", "a/b: the name has a path in it"],
+    ["d/l", "the link leads nowhere: ", "d/l: the link leads nowhere: "],
+    ["", "the text is too long", "the text is too long"],
+  ])("of %j: %s", (name, text, line) => {
+    const list: Problem[] = [{ name, reason: "REFUSED", text }];
+    expect(problemLines(ending({ files: 1, problems: { refused: 1, failed: 0, list } }))).toEqual([line]);
+    const alone = errorOf(
+      ending({ files: 0, directories: 0, passed: 0, problems: { refused: 1, failed: 0, list } }),
+    );
+    expect(escapeText(alone?.message ?? "")).toBe(line);
   });
 });
 

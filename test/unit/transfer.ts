@@ -24,6 +24,7 @@ export const MTIME = 1_700_000_000_123_456;
 /** Files by name, directories as objects, links as text that begins with "->". */
 export function treeOf(tree: Tree, opened: string[] = []): SourceTree {
   return async function* walk(): AsyncGenerator<SourceEntry> {
+    await Promise.resolve();
     yield* entries(tree, opened);
   };
 }

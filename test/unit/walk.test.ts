@@ -424,7 +424,7 @@ describe("paths that are checked", () => {
       }
       expect(error).toMatchObject({ code: "USAGE", message: expect.stringContaining(text) as string });
     };
-    refused(["nothing"], "nothing does not exist");
+    refused(["nothing"], "nothing: no such file or directory");
     refused(["f/x"], "part of the path is no directory");
     refused(["l"], "l is a link to nowhere", true);
     refused(["fifo"], "fifo is a FIFO; files, directories and links can be sent");
