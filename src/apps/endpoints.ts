@@ -79,6 +79,8 @@ export interface TargetDirectory {
   read(name: string): Promise<Source>;
   /** What an earlier try left of the file. It is ours then: nobody else writes to it. */
   part(name: string): Promise<{ readonly size: number; readonly content: Source } | undefined>;
+  /** The file is there, whole: what earlier tries left of it goes. Never rejects. */
+  forget(name: string): Promise<void>;
   /** Begins a file next to its name; or goes on with `part`, of which the first `from` bytes stay and the rest goes. */
   create(name: string, from: number): Promise<FileSink>;
   /** A symbolic link, made in one step; `replace` puts it in place of a file or link. EXISTS. */

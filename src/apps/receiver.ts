@@ -394,8 +394,7 @@ export class Receiver {
     const found = directory.fresh ? undefined : await directory.find(incoming.name);
     if (found) {
       if (entry.kind === "link" && found.kind === "link" && found.target === entry.target) {
-        this.#keep(incoming);
-        return;
+        return this.#keep(incoming);
       }
       if (entry.kind !== "link" && found.kind === "file" && found.size === entry.size)
         return this.#compare(incoming, found.size, await directory.read(incoming.name), true);
@@ -456,13 +455,14 @@ export class Receiver {
     incoming.state = "deciding";
     if (!same) incoming.have = undefined;
     if (!have?.whole) this.#want(incoming);
-    else if (same) this.#keep(incoming);
+    else if (same) await this.#guard(incoming, () => this.#keep(incoming));
     else await this.#guard(incoming, () => this.#conflicting(incoming, { kind: "file", size: 0 }));
   }
 
   /** It is here already. */
-  #keep(incoming: Incoming): void {
-    const { entry } = incoming;
+  async #keep(incoming: Incoming): Promise<void> {
+    const { entry, folder, name } = incoming;
+    await (await folder.open()).forget(name);
     if (entry.kind !== "link") {
       this.#tally.bytes += entry.size ?? 0;
       this.#settledBytes += entry.size ?? 0;

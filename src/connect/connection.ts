@@ -112,6 +112,8 @@ export class Connection {
   #stunKnown = false;
   /** The last epoch in which both sides have met, -1 before the first. */
   #epoch = -1;
+  /** It has been said that the two are connected. */
+  #told = false;
   #tries = 0;
   #opened = false;
   #deadline: ReturnType<typeof setTimeout> | undefined;
@@ -201,7 +203,7 @@ export class Connection {
         });
       } else
         session.onrtt = () => {
-          this.#report("connected");
+          if (!this.#told) this.#report("connected");
         };
       session.attach(channel, this.#epoch * 65536, "control");
       this.#resolveSession(session);
@@ -263,6 +265,8 @@ export class Connection {
     const { reconnectMs, onevent } = this.#options;
     const session = this.#session;
     if (!session || this.#stopped) return;
+    // A peer may be gone before its round-trip time is known.
+    if (!this.#told) this.#report("connected");
     onevent({ event: "reconnecting", reason });
     this.#bulk?.restart(this.#epoch + 1);
     if (reconnectMs !== Infinity) {
@@ -426,6 +430,7 @@ export class Connection {
   }
 
   #report(event: "connected" | "path", rtt = this.#session?.rtt ?? 0): void {
+    this.#told = true;
     const path = this.#link?.peer.path();
     if (path) {
       // Where the packets really come from: the address to call when the connection must be made anew.

@@ -84,6 +84,7 @@ export function stdoutTarget(sink: Sink): TargetDirectory {
     directory: () => refuse("directory"),
     read: () => Promise.reject(new DcpipeError("IO", "what went to stdout cannot be read")),
     part: () => Promise.resolve(undefined),
+    forget: () => Promise.resolve(),
     create: () =>
       Promise.resolve({
         write: (chunk) => sink.write(chunk),

@@ -287,6 +287,11 @@ class MemoryDirectory implements TargetDirectory {
     return part && { size: part.length, content: bytesSource(part) };
   }
 
+  async forget(name: string): Promise<void> {
+    const { parent } = await this.#look(name, "forget", false);
+    parent.parts.delete(this.#disk.key(name));
+  }
+
   async create(name: string, from: number): Promise<FileSink> {
     const { parent } = await this.#look(name, "create", false);
     const key = this.#disk.key(name);

@@ -257,7 +257,7 @@ describe.each([
       expect(await target.find("nothing")).toBeUndefined();
       expect(await target.find("d")).toEqual({ kind: "directory", size: 0 });
       expect(await target.find("f")).toEqual({ kind: "file", size: 3 });
-      expect(await target.find("l")).toEqual({ kind: "link", size: 0 });
+      expect(await target.find("l")).toEqual({ kind: "link", size: 0, target: "f" });
       expect(await target.find("p")).toEqual({ kind: "other", size: 0 });
     });
 
@@ -451,6 +451,50 @@ describe.each([
       expect(names()).toContain(deadPart("hard"));
     });
 
+    test("of a file that is there whole go, whatever they are", async () => {
+      writeFileSync(at("f"), "whole");
+      linkSync(at("f"), at(deadPart("f", 4_000_001)));
+      writeFileSync(at(deadPart("f", 4_000_002)), "wh");
+      writeFileSync(at(deadPart("f", process.pid, 1)), "w");
+      symlinkSync("x", at("l"));
+      linkSync(at("l"), at(deadPart("l")));
+      const target = await open();
+      for (const name of ["f", "l", "none"]) await target.forget(name);
+      expect(names()).toEqual(["f", "l"]);
+      expect(content("f")).toBe("whole");
+    });
+
+    test("of a process that lives stay when the file is there", async () => {
+      const { pid } = process;
+      const start = readFileSync(`/proc/${pid}/stat`, "latin1").split(") ")[1]?.split(" ")[19];
+      const other = `f.${process.ppid}-${readFileSync(`/proc/${process.ppid}/stat`, "latin1").split(") ")[1]?.split(" ")[19] ?? ""}.dcpipe-part`;
+      expect(start).toBeDefined();
+      writeFileSync(at("f"), "whole");
+      writeFileSync(at(other), "wh");
+      await (await open()).forget("f");
+      expect(names()).toEqual(["f", other].sort());
+    });
+
+    test("that have their file's mode already, read-only, are gone on with", async () => {
+      await asNobody(async () => {
+        writeFileSync(at(deadPart("f")), "0123");
+        chmodSync(at(deadPart("f")), 0o444);
+        const target = await open();
+        expect(await target.part("f")).toMatchObject({ size: 4 });
+        const sink = await target.create("f", 4);
+        await sink.write(Buffer.from("4567"));
+        await sink.commit(WHEN, false);
+        expect(content("f")).toBe("01234567");
+      });
+    });
+
+    test("that are probes of a process that is no more go", async () => {
+      const probe = deadPart("Dcpipe-probe-\u00e9");
+      writeFileSync(at(probe), "");
+      await (await open()).part("f");
+      expect(names()).toEqual([]);
+    });
+
     test("that are a second name of the whole file go", async () => {
       writeFileSync(at("f"), "whole");
       linkSync(at("f"), at(deadPart("f")));
@@ -495,8 +539,8 @@ describe.each([
         // Killed just before it got its name.
         writeFileSync(at(deadPart("g")), "whole", { mode: 0o400 });
         const third = await open();
-        expect(await third.part("g")).toBeUndefined();
-        await (await third.create("g", 0)).commit(WHEN, false);
+        expect(await third.part("g")).toMatchObject({ size: 5 });
+        await (await third.create("g", 5)).commit(WHEN, false);
         expect(names()).toEqual(["f", "g"]);
       });
     });

@@ -4,6 +4,7 @@ import {
   closeSync,
   constants,
   fstatSync,
+  linkSync,
   lutimesSync,
   mkdirSync,
   readlinkSync,
@@ -16,7 +17,7 @@ import { DcpipeError } from "../../errors.ts";
 import { contentOf } from "./content.ts";
 import { Hold, type HoldOptions, toSeconds } from "./hold.ts";
 import { isOwn, Parts } from "./parts.ts";
-import { ownPart, partBase } from "./partname.ts";
+import { ownPart, partBase, PROBE } from "./partname.ts";
 import { DiskSink, isLive } from "./sink.ts";
 import { codeOf, diskError } from "./words.ts";
 
@@ -26,9 +27,6 @@ const UNFINISHED = 0o1700;
 /** The bits that a directory may inherit, and keeps: set-group-id. */
 const INHERITED = 0o2000;
 const STICKY = 0o1000;
-/** Where names are folded, both of these are the same file as the first. */
-const PROBE = ["Dcpipe-probe-\u00e9", "dcpipe-probe-\u00e9", "Dcpipe-probe-e\u0301"] as const;
-
 export class DiskDirectory implements TargetDirectory {
   readonly fresh: boolean;
   readonly #hold: Hold;
@@ -104,6 +102,10 @@ export class DiskDirectory implements TargetDirectory {
     return this.#attempt("cannot look for what is left of", name, () => this.#parts.claim(name));
   }
 
+  async forget(name: string): Promise<void> {
+    if (!this.fresh) await this.#parts.forget(name).catch(() => undefined);
+  }
+
   create(name: string, from: number): Promise<FileSink> {
     return this.#attempt("cannot write", name, () => {
       if (from > 0) return DiskSink.begin({ hold: this.#hold, name, from, ...this.#parts.open(name) });
@@ -115,10 +117,13 @@ export class DiskDirectory implements TargetDirectory {
 
   link(name: string, target: string, mtime: number, replace: boolean): Promise<void> {
     return this.#attempt("cannot make the link", name, async () => {
-      const made = replace ? ownPart(partBase(name)) : name;
-      if (replace) this.#removeOwn(name, made);
+      // Under its name it has its time already: nobody would set it later. Other systems' link() follows links.
+      const aside = replace || process.platform === "linux";
+      const made = aside ? ownPart(partBase(name)) : name;
+      if (aside) this.#removeOwn(name, made);
       this.#makeLink(made, name, target, mtime);
       if (replace) this.#replace(made, name);
+      else if (aside) this.#giveName(made, name);
       await this.#hold.sync();
     });
   }
@@ -220,6 +225,25 @@ export class DiskDirectory implements TargetDirectory {
       });
     } catch {
       // Not every system has times for links.
+    }
+  }
+
+  #giveName(made: string, name: string): void {
+    try {
+      this.#hold.use(made, (from) => {
+        this.#hold.use(name, (to) => {
+          linkSync(from, to);
+        });
+      });
+      this.#hold.use(made, unlinkSync);
+    } catch (cause) {
+      // No second names here (FAT, some network filesystems): look, then rename.
+      if (codeOf(cause) !== "EEXIST" && !this.#hold.look(name)) {
+        this.#replace(made, name);
+        return;
+      }
+      this.#hold.use(made, unlinkSync);
+      throw new DcpipeError("EXISTS", `${this.#hold.pathOf(name)} exists already`, { cause });
     }
   }
 

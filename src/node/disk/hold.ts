@@ -194,8 +194,9 @@ export class Hold {
     this.#dirty = false;
     const fd = this.#openAgain();
     try {
-      chmodOwn(fd, mode);
       futimesSync(fd, toSeconds(mtime), toSeconds(mtime));
+      // Last: with it goes the mark by which a later run would know that something is still to be done.
+      chmodOwn(fd, mode);
       await syncDescriptor(fd);
     } finally {
       closeSync(fd);

@@ -34,6 +34,9 @@ export function partBase(name: string): string {
   return `${bytes.toString("utf8", 0, end)}~${digest}`;
 }
 
+/** Where names are folded, all of these are the same file as the first; it is made to find out, as a part of nobody's file. */
+export const PROBE = ["Dcpipe-probe-\u00e9", "dcpipe-probe-\u00e9", "Dcpipe-probe-e\u0301"] as const;
+
 let tag: string | undefined;
 
 /** The name of this process's part of a file. */

@@ -11,8 +11,8 @@ import {
 import type { Source } from "../../apps/endpoints.ts";
 import { DcpipeError } from "../../errors.ts";
 import { contentOf } from "./content.ts";
-import type { Hold } from "./hold.ts";
-import { isAlive, ownPart, PART_SUFFIX, parsePart, partBase } from "./partname.ts";
+import { chmodOwn, type Hold } from "./hold.ts";
+import { isAlive, ownPart, PART_SUFFIX, parsePart, partBase, PROBE } from "./partname.ts";
 import { isLive, markLive, unmarkLive } from "./sink.ts";
 import { describe } from "./words.ts";
 
@@ -72,6 +72,14 @@ export class Parts {
     if (now && isSame(now, claim.info)) this.#hold.change(claim.part, unlinkSync);
   }
 
+  /** The file is there, whole: what earlier tries left of it is of no use. Rejects with what the system says. */
+  async forget(name: string): Promise<void> {
+    const base = partBase(name);
+    this.#names ??= this.#list();
+    for (const { part, info } of this.#dead((await this.#names).get(base) ?? []))
+      this.#remove(name, part, info);
+  }
+
   /** What was claimed and not used is left for a later try. */
   release(): void {
     for (const { info } of this.#claims.values()) unmarkLive(info);
@@ -83,20 +91,24 @@ export class Parts {
     const current = names.length > 0 ? this.#hold.look(own) : undefined;
     // Another receiver in this process is at the same file.
     if (current && isLive(current)) return undefined;
-    const dead = names
-      .filter((other) => {
-        const parsed = parsePart(other);
-        return parsed && !isAlive(parsed, other);
-      })
-      .map((part) => ({ part, info: this.#hold.look(part) }))
-      .filter((found): found is Claim => found.info !== undefined && isOwn(found.info) && !isLive(found.info))
-      .sort((a, b) => Number(b.info.size - a.info.size));
     let claim: Claim | undefined;
-    for (const { part, info } of dead) {
+    for (const { part, info } of this.#dead(names)) {
       if (!claim && info.isFile() && info.nlink === 1n && info.size > 0n) claim = this.#rename(part, own);
       else if (part !== claim?.part) this.#remove(name, part, info);
     }
     return claim;
+  }
+
+  /** Those that no living process writes to, the largest first. */
+  #dead(names: readonly string[]): Claim[] {
+    return names
+      .filter((name) => {
+        const parsed = parsePart(name);
+        return parsed && !isAlive(parsed, name);
+      })
+      .map((part) => ({ part, info: this.#hold.look(part) }))
+      .filter((found): found is Claim => found.info !== undefined && isOwn(found.info) && !isLive(found.info))
+      .sort((a, b) => Number(b.info.size - a.info.size));
   }
 
   /** Whoever succeeds in renaming it has it. */
@@ -110,12 +122,12 @@ export class Parts {
           });
         });
       }
-      // One that ended just before it got its name may have the file's mode, and be read-only: it is of no use.
-      fd = this.#hold.open(own, constants.O_RDWR);
+      fd = this.#hold.open(own, constants.O_RDONLY);
       const info = fstatSync(fd, { bigint: true });
-      return isOwn(info) && info.nlink === 1n && info.size > 0n && !isLive(info)
-        ? { part: own, info }
-        : undefined;
+      if (!isOwn(info) || info.nlink !== 1n || info.size === 0n || isLive(info)) return undefined;
+      // One that ended just before it got its name may have the file's mode, and be read-only.
+      if (process.platform !== "win32") chmodOwn(fd, 0o600);
+      return { part: own, info };
     } catch {
       return undefined;
     } finally {
@@ -133,6 +145,15 @@ export class Parts {
       this.#hold.change(part, unlinkSync);
     } catch {
       // It stays, and is no part of this transfer.
+    }
+  }
+
+  /** A probe of a process that ended before it had removed it. */
+  #sweep(name: string): void {
+    try {
+      if (this.#hold.look(name)?.size === 0n) this.#hold.change(name, unlinkSync);
+    } catch {
+      // It stays, and hurts nobody.
     }
   }
 
@@ -171,8 +192,10 @@ export class Parts {
     const directory = this.#hold.use(".", (path) => opendirSync(path, { bufferSize: BATCH }));
     for await (const { name } of directory) {
       if (!name.endsWith(PART_SUFFIX)) continue;
-      const base = parsePart(name)?.base;
-      if (base === undefined) continue;
+      const parsed = parsePart(name);
+      if (!parsed) continue;
+      const { base } = parsed;
+      if (base === PROBE[0] && !isAlive(parsed, name)) this.#sweep(name);
       const names = found.get(base);
       if (names) names.push(name);
       else found.set(base, [name]);
