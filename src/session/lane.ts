@@ -82,6 +82,11 @@ export class Lane {
     return this.#delivered;
   }
 
+  /** The best delivery rate of late, bytes a millisecond. */
+  get rate(): number {
+    return Math.max(this.#rate.now, this.#rate.before);
+  }
+
   /** Whether the lane should be given another message, at a round-trip time of `rtt` ms. */
   room(rtt: number): boolean {
     return this.flight < this.allowance(rtt) && this.channel.bufferedAmount < HIGH_WATER;
@@ -89,14 +94,12 @@ export class Lane {
 
   /** Bytes the lane may have in flight at a path whose empty round trip is `rtt` ms. */
   allowance(rtt: number): number {
-    const rate = Math.max(this.#rate.now, this.#rate.before);
-    return Math.min(MAX_FLIGHT, Math.max(MIN_FLIGHT, GAIN * rate * (rtt + ACK_SLACK_MS)));
+    return Math.min(MAX_FLIGHT, Math.max(MIN_FLIGHT, GAIN * this.rate * (rtt + ACK_SLACK_MS)));
   }
 
   /** The same for a lane that must keep its own queue short, because control frames wait in it too. */
   modestAllowance(rtt: number): number {
-    const rate = Math.max(this.#rate.now, this.#rate.before);
-    return Math.min(MAX_MODEST, MIN_FLIGHT / 2 + MODEST_GAIN * rate * rtt);
+    return Math.min(MAX_MODEST, MIN_FLIGHT / 2 + MODEST_GAIN * this.rate * rtt);
   }
 
   /** Sends one message and keeps what it carries until it is acknowledged. False when the channel is gone. */

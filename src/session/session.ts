@@ -54,6 +54,7 @@ const ACK_BYTES = 512 * 1024;
 const ACK_SIZE = 1 + 8 + 8;
 /** Slow start from ten packets to a full window takes six or seven round trips; three full windows overflow many a queue. */
 const WARM_UP_ROUND_TRIPS = 4;
+const MAX_WARM_UP_ROUND_TRIPS = 16;
 /** A lane that makes no progress for this long while others live is dead: SCTP's retransmissions end near 13 s. */
 const LANE_DEAD_MS = 9000;
 /** Dead channels of which the other side has not confirmed that it knows; the honest ones come to a hundred or two. */
@@ -383,7 +384,7 @@ export class Session implements SessionEvents {
     // A frame that another lane may not have delivered must not be overtaken by a later one.
     if (!this.#unsettledNotices()) this.#takeNotices(this.#notices, writer, notices);
     if (writer.length > 0 || this.#acksOverdue()) this.#writeAcks(writer);
-    const alone = !hasBulk || !this.#bulkWarm();
+    const alone = !hasBulk || !this.#bulkWarm(lane);
     const flight = alone ? lane.modestAllowance(this.#pulse.leastRtt) : CONTROL_FLIGHT;
     if (lane.flight < flight) {
       for (const stream of this.#turns()) {
@@ -407,9 +408,14 @@ export class Session implements SessionEvents {
     return false;
   }
 
-  /** Bulk lanes start slowly; until the first has had some round trips the control lane, which is ahead, carries data too. */
-  #bulkWarm(): boolean {
-    return performance.now() - this.#bulkSince > WARM_UP_ROUND_TRIPS * this.#pulse.rtt;
+  /** Bulk lanes start slowly; until together they are as fast as the control lane, which is ahead, it carries data too. */
+  #bulkWarm(control: Lane): boolean {
+    const age = performance.now() - this.#bulkSince;
+    if (age <= WARM_UP_ROUND_TRIPS * this.#pulse.rtt) return false;
+    if (age > MAX_WARM_UP_ROUND_TRIPS * this.#pulse.rtt) return true;
+    let rate = 0;
+    for (const lane of this.#bulk()) rate += lane.rate;
+    return rate >= control.rate;
   }
 
   /** Moves frames from a queue into the message while they fit one packet. */

@@ -188,6 +188,7 @@ lock file = ${join(directory, "lock")}
 log file = ${join(directory, "log")}
 reverse lookup = no
 use chroot = no
+munge symlinks = no
 uid = root
 gid = root
 [targets]
