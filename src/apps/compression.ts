@@ -14,18 +14,18 @@ const WORTH = 0.95;
 const MAX_PAUSE = 32;
 /** What the path can do is the best of so many measurements: less was seen when less was sent. */
 const RATES = 20;
-/** What is left of a cost with each block that it keeps from being compressed. */
-const FORGET = 0.9;
-/** How much a new measurement counts against all before. */
-const WEIGHT = 0.3;
+/** What compressing costs is the median of so many blocks: now and then one waits for a processor that others have. */
+const COSTS = 7;
+/** What becomes of a block, roughly. */
+const SHRUNK = 0.4;
 /** Shorter blocks have nothing to gain. */
 const MIN_SIZE = 128;
 
 export class Compression {
   readonly #codec: Codec;
   readonly #stream: Stream;
-  /** Milliseconds for a byte to be compressed; undefined before the first. */
-  #cost: number | undefined;
+  /** Milliseconds for a byte to be compressed, of the last blocks. */
+  #costs: number[] = [];
   /** The last rates of the path, bytes a millisecond. */
   #rates: number[] = [];
   #since = { time: performance.now(), acknowledged: 0 };
@@ -38,8 +38,8 @@ export class Compression {
     this.#stream = stream;
   }
 
-  /** Whether to try with the next block. Ask once a block. */
-  pays(length: number): boolean {
+  /** Whether to try with the next block, `packing` bytes being at it already. Ask once a block. */
+  pays(length: number, packing = 0): boolean {
     this.#measurePath();
     if (length < MIN_SIZE) return false;
     if (this.#pause > 0) {
@@ -47,10 +47,12 @@ export class Compression {
       return false;
     }
     // At first nothing is known, and every path starts slowly.
-    if (this.#cost === undefined || this.#rates.length === 0) return true;
-    if (this.#stream.memory.pending / Math.max(...this.#rates) >= this.#cost * length) return true;
-    // It may have been slow because the machine was busy just then.
-    this.#cost *= FORGET;
+    const cost = [...this.#costs].sort((x, y) => x - y)[this.#costs.length >> 1];
+    if (cost === undefined || this.#rates.length === 0) return true;
+    const ahead = this.#stream.memory.pending + packing * SHRUNK;
+    if (ahead / Math.max(...this.#rates) >= cost * length) return true;
+    // Costs that keep blocks from being compressed must not stand for ever.
+    this.#costs.shift();
     return false;
   }
 
@@ -64,7 +66,7 @@ export class Compression {
   async pack(block: Uint8Array): Promise<Uint8Array | undefined> {
     const started = performance.now();
     const packed = await this.#codec.deflate(block);
-    this.#cost = weigh(this.#cost, (performance.now() - started) / block.length);
+    this.#costs = [...this.#costs.slice(1 - COSTS), (performance.now() - started) / block.length];
     if (packed.length > block.length * WORTH) {
       this.#pause = this.#nextPause;
       this.#nextPause = Math.min(MAX_PAUSE, this.#nextPause * 2);
@@ -83,8 +85,4 @@ export class Compression {
     if (this.#rates.length > RATES) this.#rates.shift();
     this.#since = { time: now, acknowledged: this.#stream.acknowledged };
   }
-}
-
-function weigh(before: number | undefined, now: number): number {
-  return before === undefined ? now : before * (1 - WEIGHT) + now * WEIGHT;
 }

@@ -135,13 +135,16 @@ export class RecordWriter {
   /** Called when bytes of the stream up to this offset hold this much content more. */
   readonly #onsent: ((offset: number, content: number) => void) | undefined;
   #batch = new Writer(BATCH);
-  /** A batch that has gone: a fresh one for each would be garbage by the megabyte. */
-  #spare: Writer | undefined;
+  /** Batches that have gone: a fresh one for each would be garbage by the megabyte. */
+  #spare: Writer[] = [];
   #batchContent = 0;
+  /** Bytes that are being compressed, or wait behind such. */
+  #packing = 0;
   #offset = 0;
   #timer: ReturnType<typeof setTimeout> | undefined;
-  /** Writes follow each other. */
+  /** Writes follow each other; and the last block, which may still be on its way through the compression. */
   #last: Promise<void> = Promise.resolve();
+  #block: Promise<void> = Promise.resolve();
 
   constructor(stream: Stream, compression?: Compression, onsent?: (offset: number, content: number) => void) {
     this.#stream = stream;
@@ -162,7 +165,7 @@ export class RecordWriter {
 
   /** Resolves when there is room for more records. */
   async room(): Promise<void> {
-    if (this.#batch.length >= BATCH) await this.flush();
+    if (this.#batch.length >= BATCH) await this.#sendBatch();
   }
 
   /** Writes content of a file, at most MAX_CHUNK bytes. Resolves when `content` may be used again and there is room. */
@@ -171,24 +174,24 @@ export class RecordWriter {
       this.put({ type: "CHUNK", content });
       return this.room();
     }
+    await this.#sendBatch();
+    if (this.#pays(content.length)) {
+      const block = this.#spare.pop()?.reset() ?? new Writer(BATCH);
+      writeRecord(block, { type: "CHUNK", content });
+      return this.#pack(block, content.length);
+    }
     return this.#inTurn(async () => {
-      await this.#sendBatch();
-      if (this.#compression?.pays(content.length)) {
-        const record = new Writer(content.length + 16);
-        writeRecord(record, { type: "CHUNK", content });
-        await this.#send(record.view(), content.length, this.#compression);
-      } else {
-        const prefix = chunkPrefix(content.length);
-        this.#sent(prefix.length + content.length, content.length);
-        void this.#stream.write(prefix).catch(() => undefined);
-        await this.#stream.write(content);
-      }
+      const prefix = chunkPrefix(content.length);
+      this.#sent(prefix.length + content.length, content.length);
+      void this.#stream.write(prefix).catch(() => undefined);
+      await this.#stream.write(content);
     });
   }
 
   /** Resolves when all that was put is with the stream. */
-  flush(): Promise<void> {
-    return this.#inTurn(() => this.#sendBatch());
+  async flush(): Promise<void> {
+    await this.#sendBatch();
+    await this.#block;
   }
 
   close(): void {
@@ -201,27 +204,42 @@ export class RecordWriter {
     return turn;
   }
 
+  /** Sends the batch. Resolves when there is room for another. */
   async #sendBatch(): Promise<void> {
     if (this.#batch.length === 0) return;
     const [batch, content] = [this.#batch, this.#batchContent];
-    this.#batch = this.#spare?.reset() ?? new Writer(BATCH);
-    this.#spare = undefined;
+    this.#batch = this.#spare.pop()?.reset() ?? new Writer(BATCH);
     this.#batchContent = 0;
-    const pays = batch.length <= MAX_PACKED && this.#compression?.pays(batch.length);
-    await this.#send(batch.view(), content, pays ? this.#compression : undefined);
-    this.#spare = batch;
+    if (batch.length <= MAX_PACKED && this.#pays(batch.length)) return this.#pack(batch, content);
+    return this.#inTurn(async () => {
+      this.#sent(batch.length, content);
+      await this.#stream.write(batch.view());
+      this.#spare.push(batch);
+    });
   }
 
-  async #send(records: Uint8Array, content: number, compression: Compression | undefined): Promise<void> {
-    const packed = await compression?.pack(records);
-    if (!packed) {
-      this.#sent(records.length, content);
-      return this.#stream.write(records);
-    }
-    const prefix = packedPrefix(records.length, packed.length);
-    this.#sent(prefix.length + packed.length, content);
-    void this.#stream.write(prefix).catch(() => undefined);
-    return this.#stream.write(packed);
+  #pays(length: number): boolean {
+    return this.#compression?.pays(length, this.#packing) ?? false;
+  }
+
+  /** Compresses a block of records while the one before it is written. Resolves when that one is. */
+  async #pack(block: Writer, content: number): Promise<void> {
+    const before = this.#block;
+    const { length } = block;
+    const packing = this.#compression?.pack(block.view());
+    packing?.catch(() => undefined);
+    this.#packing += length;
+    this.#block = this.#inTurn(async () => {
+      const packed = await packing;
+      this.#packing -= length;
+      const prefix = packed && packedPrefix(length, packed.length);
+      this.#sent(packed && prefix ? prefix.length + packed.length : length, content);
+      if (prefix) void this.#stream.write(prefix).catch(() => undefined);
+      await this.#stream.write(packed ?? block.view());
+      this.#spare.push(block);
+    });
+    this.#block.catch(() => undefined);
+    await before;
   }
 
   #sent(bytes: number, content: number): void {
