@@ -37,7 +37,7 @@ import { Tally } from "./tally.ts";
  * Small files wait in the receiver's memory until its disk has them; if it dies, they are sent again. So no more than this, and
  * what a fast path holds beside (64 KiB a millisecond of round trip), is on its way or there. Bytes; a file counts as a block at least.
  */
-const STORING = 512 * 1024;
+const STORING = 1024 * 1024;
 const STORING_PER_MS = 64 * 1024;
 const SMALL = 64 * 1024;
 const BLOCK = 4096;
