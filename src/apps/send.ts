@@ -182,7 +182,7 @@ class Sender {
   async #roomForEntry(): Promise<void> {
     while (this.#unsettled.size >= ENTRY_WINDOW) {
       // More than fits the window: count ahead, so that both sides know how much there is.
-      this.#counting ??= this.#count();
+      this.#counting ??= this.#count().catch(() => undefined);
       await this.#changed.next();
     }
   }
@@ -224,6 +224,8 @@ class Sender {
       told = performance.now();
       this.#writer.put({ type: "TOTALS", last: false, entries: totals.entries, bytes: totals.bytes });
     }
+    // Nor may totals follow it.
+    if (this.#changed.closed || this.#listed) return;
     this.#counted = totals;
     this.#writer.put({ type: "TOTALS", last: true, entries: totals.entries, bytes: totals.bytes });
   }
@@ -232,7 +234,7 @@ class Sender {
   async #answer(): Promise<void> {
     for (let record = await this.#reader.next(); record; record = await this.#reader.next()) {
       if (record.type === "COUNT") {
-        if (!this.#listed) this.#counting ??= this.#count();
+        if (!this.#listed) this.#counting ??= this.#count().catch(() => undefined);
         continue;
       }
       if (!("id" in record)) throw new DcpipeError("PROTOCOL", `${record.type} is not for the sender`);

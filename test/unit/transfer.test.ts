@@ -290,3 +290,20 @@ test("without a codec on the sending side nothing is compressed; a limit is kept
   );
   expect(disk.fileOf("a")?.length).toBe(300_000);
 });
+
+test("a count that ends after the list says nothing any more", async () => {
+  const files = Object.fromEntries(Array.from({ length: 5000 }, (_, i) => [`f${i}`, ""]));
+  let walks = 0;
+  let listed: () => void;
+  const first = new Promise<void>((resolve) => (listed = resolve));
+  const tree = async function* (): AsyncGenerator<SourceEntry> {
+    const counting = walks++ > 0;
+    yield* treeOf(files)();
+    if (!counting) return listed();
+    await first;
+    // Past everything that the list's end sets off.
+    await new Promise((resolve) => setImmediate(resolve));
+  };
+  const { sent } = await transfer(tree, { target: new MemoryDisk().target });
+  expect([walks, sent.files]).toEqual([2, 5000]);
+});
