@@ -59,6 +59,14 @@ export const ERROR_CODES = [
   "LIMIT",
   /** The native WebRTC module could not be loaded. */
   "NO_WEBRTC",
+  /** Nobody listens at the target of a forwarded connection. */
+  "CONNECTION_REFUSED",
+  /** The target of a forwarded connection answered with a reset, or one of its two ends was reset. */
+  "CONNECTION_RESET",
+  /** There is no way from the machine that dials to the target. */
+  "UNREACHABLE",
+  /** The target's name stands for no address. */
+  "NAME_UNKNOWN",
   /** Stopped by the caller's AbortSignal. */
   "ABORTED",
   /** The session or stream is closed already. */

@@ -5,10 +5,14 @@ import type { Stream } from "../session/stream.ts";
 import { decodeHeader, encodeHeader, type StreamKind } from "../wire/header.ts";
 import type { Role } from "../wire/hello.ts";
 
-const COUNTERPART: Readonly<Record<StreamKind, StreamKind>> = {
+/** What a program does with the first stream. */
+export type Purpose = Exclude<StreamKind, "connect" | "flow">;
+
+const COUNTERPART: Readonly<Record<Purpose, Purpose>> = {
   pipe: "pipe",
   send: "receive",
   receive: "send",
+  forward: "forward",
 };
 
 function kindOf(stream: Stream): StreamKind {
@@ -21,7 +25,7 @@ function kindOf(stream: Stream): StreamKind {
 }
 
 /** Opens or takes the stream for `kind`. Rejects with REFUSED when the other side does something that does not fit. */
-export async function meet(session: Session, role: Role, kind: StreamKind): Promise<Stream> {
+export async function meet(session: Session, role: Role, kind: Purpose): Promise<Stream> {
   if (role === "joining") return session.open(encodeHeader({ kind }));
   const stream = await session.accept();
   const theirs = kindOf(stream);

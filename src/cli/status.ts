@@ -49,6 +49,10 @@ export const VERDICTS: Readonly<Record<ErrorCode, Verdict>> = {
     status: 1,
     hint: "install again without --omit=optional, on a platform node-datachannel has binaries for",
   },
+  CONNECTION_REFUSED: { status: 1, hint: "is the server running there, and at that port?" },
+  CONNECTION_RESET: { status: 6 },
+  UNREACHABLE: { status: 1 },
+  NAME_UNKNOWN: { status: 1 },
   ABORTED: { status: 130 },
   CLOSED: { status: 6 },
 };

@@ -20,4 +20,9 @@ const MEANINGS: Readonly<Record<Reason, readonly [ErrorCode, string]>> = {
   PIPE_CLOSED: ["INCOMPLETE", "the other side stopped reading"],
   INCOMPLETE: ["INCOMPLETE", "the other side gave up"],
   ABORTED: ["INCOMPLETE", "the other side gave up"],
+  CONNECTION_REFUSED: ["CONNECTION_REFUSED", "connection refused there"],
+  CONNECTION_RESET: ["CONNECTION_RESET", "connection reset there"],
+  UNREACHABLE: ["UNREACHABLE", "no way to the target from there"],
+  NAME_UNKNOWN: ["NAME_UNKNOWN", "the other side does not know the name"],
+  TIMEOUT: ["TIMEOUT", "no answer from the target in time"],
 };

@@ -13,6 +13,8 @@
  *   PONG     0x0a  id
  *   GOAWAY   0x0b  reason, text                    the sender opens and wants no more streams; with CLOSED: all is done
  *   SIGNAL   0x0c  payload (bytes)                 for the layer that makes channels; opaque here
+ *   BREAK    0x0d  stream, offset, reason, text    the sender's direction breaks off at this offset: what is before it counts
+ *   DATAGRAM 0x0e  stream, payload (bytes)         may be lost, may overtake; on the datagram channel only, alone in its message
  *
  * All numbers are varints. The type is one byte.
  */
@@ -32,6 +34,8 @@ export const FRAME = {
   PONG: 0x0a,
   GOAWAY: 0x0b,
   SIGNAL: 0x0c,
+  BREAK: 0x0d,
+  DATAGRAM: 0x0e,
 } as const;
 
 /** Why a stream or a session ends early: the number on the wire is the position in this list. Append only. */
@@ -48,6 +52,11 @@ export const REASONS = [
   "PIPE_CLOSED",
   "INCOMPLETE",
   "ABORTED",
+  "CONNECTION_REFUSED",
+  "CONNECTION_RESET",
+  "UNREACHABLE",
+  "NAME_UNKNOWN",
+  "TIMEOUT",
 ] as const satisfies readonly ErrorCode[];
 
 export type Reason = (typeof REASONS)[number];
@@ -59,6 +68,8 @@ export const MAX_PAYLOAD = 64 * 1024;
 /** A stream header must fit a control message beside the frame's own fields. */
 export const MAX_HEADER = 1000;
 export const MAX_SIGNAL = 1000;
+/** The largest payload of a UDP datagram over IPv4 (RFC 768). */
+export const MAX_DATAGRAM = 65_507;
 /** Texts are for people: one or two lines. */
 export const MAX_TEXT = 300;
 /** Bytes that a DATA frame adds to its payload at most: type, stream, offset, length. */
@@ -76,7 +87,15 @@ export type Frame =
   | { readonly type: "PING"; readonly id: number }
   | { readonly type: "PONG"; readonly id: number }
   | { readonly type: "GOAWAY"; readonly reason: Reason; readonly text: string }
-  | { readonly type: "SIGNAL"; readonly payload: Uint8Array };
+  | { readonly type: "SIGNAL"; readonly payload: Uint8Array }
+  | {
+      readonly type: "BREAK";
+      readonly stream: number;
+      readonly offset: number;
+      readonly reason: Reason;
+      readonly text: string;
+    }
+  | { readonly type: "DATAGRAM"; readonly stream: number; readonly payload: Uint8Array };
 
 /** Appends one frame to `writer`. */
 export function writeFrame(writer: Writer, frame: Frame): void {
@@ -113,6 +132,13 @@ export function writeFrame(writer: Writer, frame: Frame): void {
       break;
     case "SIGNAL":
       writer.bytes(frame.payload);
+      break;
+    case "BREAK":
+      writer.varint(frame.stream).varint(frame.offset).varint(REASONS.indexOf(frame.reason));
+      writer.text(clipText(frame.text, MAX_TEXT));
+      break;
+    case "DATAGRAM":
+      writer.varint(frame.stream).bytes(frame.payload);
       break;
   }
 }
@@ -187,6 +213,16 @@ function readFrame(reader: Reader): Frame {
       return { type: "GOAWAY", reason: readReason(reader), text: reader.text(MAX_TEXT) };
     case FRAME.SIGNAL:
       return { type: "SIGNAL", payload: reader.bytes(MAX_SIGNAL) };
+    case FRAME.BREAK:
+      return {
+        type: "BREAK",
+        stream: reader.varint(),
+        offset: reader.varint(),
+        reason: readReason(reader),
+        text: reader.text(MAX_TEXT),
+      };
+    case FRAME.DATAGRAM:
+      return { type: "DATAGRAM", stream: reader.varint(), payload: reader.bytes(MAX_DATAGRAM) };
     default:
       throw protocolError(`unknown frame type ${type}`);
   }
