@@ -37,13 +37,14 @@ import { Lane, type Notice } from "./lane.ts";
 import type { Piece, Segment } from "./outbound.ts";
 import { DEAD_MS, HEARTBEAT_MS, Pulse, TICK_MS } from "./pulse.ts";
 import { remoteError } from "./reasons.ts";
+import { soon } from "./soon.ts";
 import { Stream, type StreamOwner } from "./stream.ts";
 
 /** Streams the other side may have open at once: a busy port forward needs hundreds; each may hold a window of memory. */
 export const MAX_STREAMS = 4096;
 /** Memory that all windows of a session may grow to beyond their initial size: one fast stream in full, and others. */
 const WINDOW_BUDGET = 3 * MAX_WINDOW;
-/** A stream with more than this to send asks for bulk lanes. */
+/** Streams with more than this to send, all together, ask for bulk lanes. */
 const BULK = 16 * 1024;
 /** Beside bulk lanes the control lane carries interactive data only, and so much of it at once at most. */
 const CONTROL_FLIGHT = 128 * 1024;
@@ -81,6 +82,12 @@ export interface SessionEvents {
 
 type State = "running" | "closing" | "closed";
 
+/** A segment in a message. */
+interface Sent {
+  readonly stream: Stream;
+  readonly segment: Segment;
+}
+
 interface DeadLane {
   readonly id: number;
   /** Undefined when it stood on the other side only. */
@@ -113,11 +120,11 @@ export class Session implements SessionEvents {
   #bulkSince = Infinity;
 
   readonly #streams = new Map<number, Stream>();
-  #order: Stream[] = [];
+  /** Streams that may have something to send, in the order of their turns. */
+  readonly #ready = new Set<Stream>();
   /** Streams the other side opened and nobody has taken, or those who wait for one. */
   readonly #unclaimed: Stream[] = [];
   #claimants: { resolve: (stream: Stream) => void; reject: (error: Error) => void }[] = [];
-  #turn = 0;
   #nextId: number;
   #highestPeerId: number;
   #peerStreams = 0;
@@ -155,7 +162,8 @@ export class Session implements SessionEvents {
     });
     this.closed.catch(() => undefined);
     this.#owner = {
-      wake: () => {
+      wake: (stream) => {
+        this.#ready.add(stream);
         this.#wake();
       },
       sendFin: (stream, offset) => {
@@ -166,6 +174,9 @@ export class Session implements SessionEvents {
       },
       sendReset: (stream, reason, text) => {
         this.#notify({ type: "RESET", stream: stream.id, reason, text });
+      },
+      sendBreak: (stream, offset, reason, text) => {
+        this.#notify({ type: "BREAK", stream: stream.id, offset, reason, text });
       },
       sendWindow: (stream, limit) => {
         this.#notify({ type: "WINDOW", stream: stream.id, limit });
@@ -356,7 +367,7 @@ export class Session implements SessionEvents {
   #wake(): void {
     if (this.#pumpQueued) return;
     this.#pumpQueued = true;
-    queueMicrotask(() => {
+    soon(() => {
       this.#pumpQueued = false;
       this.#pump();
     });
@@ -378,7 +389,7 @@ export class Session implements SessionEvents {
   #sendControl(lane: Lane, hasBulk: boolean): boolean {
     const writer = this.#writer.reset();
     const notices: Notice[] = [];
-    const segments: { stream: Stream; segment: Segment }[] = [];
+    const segments: Sent[] = [];
     for (const bytes of this.#fleeting.splice(0, 16)) writer.raw(bytes);
     this.#takeNotices(this.#urgent, writer, notices);
     // A frame that another lane may not have delivered must not be overtaken by a later one.
@@ -387,18 +398,17 @@ export class Session implements SessionEvents {
     const alone = !hasBulk || !this.#bulkWarm(lane);
     const flight = alone ? lane.modestAllowance(this.#pulse.leastRtt) : CONTROL_FLIGHT;
     if (lane.flight < flight) {
-      for (const stream of this.#turns()) {
+      for (const stream of this.#ready) {
         const free = MAX_CONTROL_MESSAGE - writer.length - DATA_OVERHEAD;
         if (free < 64) break;
-        if (!this.#ready(stream) || (!alone && stream.openedOn === "known" && !stream.interactive)) continue;
-        const segment = stream.take(free);
+        if (!this.#mayGo(stream) || (!alone && stream.openedOn === "known" && !stream.interactive)) continue;
+        const segment = this.#take(stream, free);
         if (!segment) continue;
         writeData(writer, stream.id, segment.offset, segment.pieces.map(view));
         segments.push({ stream, segment });
       }
     }
     if (writer.length === 0) return false;
-    if (segments.length > 0) this.#turn++;
     if (lane.send(writer.view(), notices, segments)) {
       for (const notice of notices) notice.sent?.(lane);
       return true;
@@ -434,26 +444,43 @@ export class Session implements SessionEvents {
     this.#limited = false;
     if (bulk.length === 0) return;
     for (;;) {
-      const stream = this.#turns().find(
-        (candidate) => candidate.openedOn === "known" && candidate.sendable > 0,
-      );
-      if (!stream) return;
+      if (!this.#someForBulk()) return;
       const lane = this.#roomiest(bulk);
       if (!lane) {
         this.#limited = true;
         return;
       }
-      const segment = stream.take(MAX_PAYLOAD);
-      if (!segment) return;
       const writer = this.#writer.reset();
-      writeData(writer, stream.id, segment.offset, segment.pieces.map(view));
-      if (!lane.send(writer.view(), [], [{ stream, segment }])) {
-        this.#takeBack([], [{ stream, segment }]);
+      const segments: Sent[] = [];
+      // What many streams have to say goes into one message.
+      for (const stream of this.#ready) {
+        const free = MAX_PAYLOAD - writer.length;
+        if (free <= DATA_OVERHEAD) break;
+        if (stream.openedOn !== "known") continue;
+        const segment = this.#take(stream, segments.length === 0 ? free : free - DATA_OVERHEAD);
+        if (!segment) continue;
+        writeData(writer, stream.id, segment.offset, segment.pieces.map(view));
+        segments.push({ stream, segment });
+      }
+      if (!lane.send(writer.view(), [], segments)) {
+        this.#takeBack([], segments);
         this.#lose(lane, "the channel closed");
         return;
       }
-      this.#turn++;
     }
+  }
+
+  #someForBulk(): boolean {
+    for (const stream of this.#ready) if (stream.openedOn === "known" && stream.sendable > 0) return true;
+    return false;
+  }
+
+  /** Takes a segment off a stream, whose next turn comes after all others'. */
+  #take(stream: Stream, max: number): Segment | undefined {
+    const segment = stream.take(max);
+    this.#ready.delete(stream);
+    if (segment && stream.sendable > 0) this.#ready.add(stream);
+    return segment;
   }
 
   /** The lane with the smallest share of its allowance in flight, if any has room. */
@@ -468,17 +495,9 @@ export class Session implements SessionEvents {
     return best;
   }
 
-  /** Streams in the order of their turns. */
-  #turns(): Stream[] {
-    const count = this.#order.length;
-    if (count <= 1) return this.#order;
-    const start = this.#turn % count;
-    return [...this.#order.slice(start), ...this.#order.slice(0, start)];
-  }
-
   /** Whether data of the stream may go on the control lane: OPEN went before it there, or has arrived. */
-  #ready(stream: Stream): boolean {
-    return stream.sendable > 0 && (stream.openedOn === "known" || stream.openedOn === this.#control?.id);
+  #mayGo(stream: Stream): boolean {
+    return stream.openedOn === "known" || stream.openedOn === this.#control?.id;
   }
 
   #bulk(): Lane[] {
@@ -499,9 +518,12 @@ export class Session implements SessionEvents {
     return false;
   }
 
-  #takeBack(notices: readonly Notice[], segments: readonly { stream: Stream; segment: Segment }[]): void {
+  #takeBack(notices: readonly Notice[], segments: readonly Sent[]): void {
     this.#notices = [...notices, ...this.#notices];
-    for (const { stream, segment } of segments) stream.takeBack(segment);
+    for (const { stream, segment } of segments) {
+      stream.takeBack(segment);
+      this.#ready.add(stream);
+    }
   }
 
   // ---- acknowledgements ---------------------------------------------------------------------------------------------
@@ -588,8 +610,12 @@ export class Session implements SessionEvents {
         break;
       case "WINDOW":
         this.#find(frame.stream)?.granted(frame.limit);
-        this.#wake();
         break;
+      case "BREAK":
+        this.#find(frame.stream)?.finish(frame.offset, remoteError(frame.reason, frame.text));
+        break;
+      case "DATAGRAM":
+        throw new DcpipeError("PROTOCOL", "a datagram among what must arrive");
       case "ACK":
         this.#acked(frame.channel, frame.count);
         break;
@@ -648,12 +674,11 @@ export class Session implements SessionEvents {
 
   #adopt(stream: Stream): void {
     this.#streams.set(stream.id, stream);
-    this.#order.push(stream);
   }
 
   #forget(stream: Stream): void {
     if (!this.#streams.delete(stream.id)) return;
-    this.#order = this.#order.filter((other) => other !== stream);
+    this.#ready.delete(stream);
     this.#grown -= stream.extraWindow - INITIAL_WINDOW;
     if (stream.id % 2 !== this.#nextId % 2) this.#peerStreams--;
     if (this.#state === "closing" || this.#goawayReceived) this.#farewell();
@@ -773,7 +798,9 @@ export class Session implements SessionEvents {
   /** Asks for bulk lanes when a stream first has more than a little to send. */
   #consider(): void {
     if (this.#governor || !this.#pulse.sure) return;
-    if (!this.#order.some((stream) => stream.pending > BULK)) return;
+    let pending = 0;
+    for (const stream of this.#ready) pending += stream.pending;
+    if (pending <= BULK) return;
     this.#governor = new Governor(this.#pulse.leastRtt);
     this.#want(this.#governor.target);
   }

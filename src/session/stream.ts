@@ -4,6 +4,7 @@
  *   writing                                   reading
  *   open --end()--> FIN sent --FIN_ACK--> done    open --FIN--> all consumed: FIN_ACK sent --> done
  *     \________________ RESET, either way ______________/
+ *      \--breakOff()--> BREAK: the reader gets what came before, then the error, and answers with RESET
  *
  * `end()` resolves when the other side's reader has consumed everything: FIN is not success, the acknowledgement is.
  */
@@ -17,11 +18,12 @@ const INTERACTIVE = 8 * 1024;
 
 /** What a stream asks of its session. */
 export interface StreamOwner {
-  /** There is something to send. */
-  wake(): void;
+  /** There is something to send on this stream. */
+  wake(stream: Stream): void;
   sendFin(stream: Stream, offset: number): void;
   sendFinAck(stream: Stream): void;
   sendReset(stream: Stream, reason: Reason, text: string): void;
+  sendBreak(stream: Stream, offset: number, reason: Reason, text: string): void;
   sendWindow(stream: Stream, limit: number): void;
   budget(wanted: number): number;
   rtt(): number;
@@ -46,6 +48,7 @@ export class Stream {
   #writingDone = false;
   #readingDone = false;
   #error: DcpipeError | undefined;
+  #brokenOff = false;
   #readable: ReadableStream<Uint8Array> | undefined;
   #writable: WritableStream<Uint8Array> | undefined;
 
@@ -68,6 +71,10 @@ export class Stream {
         this.#readingDone = true;
         owner.sendFinAck(this);
         this.#settle();
+      },
+      brokenOff: (error) => {
+        owner.sendReset(this, "CLOSED", "");
+        this.fail(error);
       },
       budget: (wanted) => owner.budget(wanted),
       rtt: () => owner.rtt(),
@@ -101,7 +108,7 @@ export class Stream {
   /** Queues a copy of the bytes. Resolves when there is room for more. */
   write(chunk: Uint8Array): Promise<void> {
     const room = this.#outbound.write(chunk);
-    this.#owner.wake();
+    this.#owner.wake(this);
     return room;
   }
 
@@ -109,7 +116,6 @@ export class Stream {
   end(): Promise<void> {
     if (!this.#error && this.#outbound.final === undefined) {
       this.#owner.sendFin(this, this.#outbound.end());
-      this.#owner.wake();
     }
     return this.#finAcked.promise;
   }
@@ -119,6 +125,23 @@ export class Stream {
     if (this.#error || (this.#readingDone && this.#writingDone)) return;
     this.#owner.sendReset(this, reason, text);
     this.fail(new DcpipeError(reason, text || "the stream was closed"));
+  }
+
+  /**
+   * Breaks this direction off: the other side reads what was written until now, and then fails with `reason`; both directions are over
+   * then. Here reading ends at once. Idempotent.
+   */
+  breakOff(reason: Reason, text = ""): void {
+    if (this.#error || this.#brokenOff || (this.#readingDone && this.#writingDone)) return;
+    if (this.#writingDone) {
+      this.reset(reason, text);
+      return;
+    }
+    this.#brokenOff = true;
+    const error = new DcpipeError(reason, text || "the stream was broken off");
+    this.#inbound.fail(error);
+    this.#finAcked.reject(error);
+    this.#owner.sendBreak(this, this.#outbound.end(), reason, text);
   }
 
   /** The reading direction as a Web Stream; cancelling it resets the stream. */
@@ -196,12 +219,14 @@ export class Stream {
     this.#inbound.receive(offset, payload);
   }
 
-  finish(offset: number): void {
-    this.#inbound.finish(offset);
+  finish(offset: number, broken?: DcpipeError): void {
+    this.#inbound.finish(offset, broken);
   }
 
   granted(limit: number): void {
-    if (limit > this.#outbound.limit) this.#outbound.limit = limit;
+    if (limit <= this.#outbound.limit) return;
+    this.#outbound.limit = limit;
+    this.#owner.wake(this);
   }
 
   /** FIN_ACK came. Throws PROTOCOL when no FIN or not all bytes were sent. */
