@@ -31,6 +31,7 @@ import {
 } from "../wire/frame.ts";
 import { Writer } from "../wire/bytes.ts";
 import type { Role } from "../wire/hello.ts";
+import { Datagrams } from "./datagrams.ts";
 import { Governor } from "./governor.ts";
 import { INITIAL_WINDOW, MAX_WINDOW } from "./inbound.ts";
 import { Lane, type Notice } from "./lane.ts";
@@ -74,6 +75,8 @@ export interface SessionEvents {
   onsignal?: ((payload: Uint8Array) => void) | undefined;
   /** The session would use this many bulk lanes. */
   onwant?: ((lanes: number) => void) | undefined;
+  /** The session wants a datagram channel and has none. */
+  onwantdatagrams?: (() => void) | undefined;
   /** A lane was lost or closed; `left` remain. At 0 the session waits for a new one. */
   onlane?: ((id: number, left: number, reason: string) => void) | undefined;
   /** The session is over: undefined when all was well. */
@@ -102,6 +105,7 @@ export class Session implements SessionEvents {
   onrtt: SessionEvents["onrtt"];
   onsignal: SessionEvents["onsignal"];
   onwant: SessionEvents["onwant"];
+  onwantdatagrams: SessionEvents["onwantdatagrams"];
   onlane: SessionEvents["onlane"];
   onclosed: SessionEvents["onclosed"];
   /** Resolves when the session is over and all was well; rejects with the reason otherwise. */
@@ -130,6 +134,18 @@ export class Session implements SessionEvents {
   #peerStreams = 0;
   #grown = 0;
   readonly #owner: StreamOwner;
+  readonly #datagrams = new Datagrams({
+    find: (id) => this.#streams.get(id),
+    ours: (id) => id % 2 === this.#nextId % 2,
+    opened: (id) => id <= (id % 2 === this.#nextId % 2 ? this.#nextId - 2 : this.#highestPeerId),
+    horizon: () => this.#highestPeerId,
+    want: () => {
+      if (this.datagramsWanted) this.onwantdatagrams?.();
+    },
+    broken: (cause) => {
+      this.#broken(cause);
+    },
+  });
 
   /** Control frames that must arrive, in order; those that must arrive on this lane; those that may be lost (PING, PONG). */
   #notices: Notice[] = [];
@@ -187,6 +203,10 @@ export class Session implements SessionEvents {
         return grant;
       },
       rtt: () => this.#pulse.rtt,
+      sendDatagram: (stream, payload) => this.#datagrams.send(stream.id, payload),
+      listens: (stream) => {
+        this.#datagrams.release(stream);
+      },
       gone: (stream) => {
         this.#forget(stream);
       },
@@ -308,6 +328,26 @@ export class Session implements SessionEvents {
       this.#pulse.renew();
     }
     this.#wake();
+  }
+
+  /** Asks for a datagram channel, now and whenever it is lost. The other side need not ask. Idempotent. */
+  wantDatagrams(): void {
+    if (this.#state !== "closed") this.#datagrams.want();
+  }
+
+  /** Adds a datagram channel, made by either side, under a number of its own. It is no lane: the session lives without it. */
+  attachDatagrams(channel: Channel, id: number): void {
+    if (this.#state === "closed") channel.close();
+    else this.#datagrams.attach(channel, id);
+  }
+
+  get datagramsWanted(): boolean {
+    return this.#datagrams.wanted && !this.#goawaySent && !this.#error;
+  }
+
+  /** Whether datagrams can be sent now. */
+  get datagramsReady(): boolean {
+    return this.#datagrams.ready;
   }
 
   /** Sends a message to the other side's `onsignal`; it arrives once, whatever channels die. */
@@ -582,13 +622,17 @@ export class Session implements SessionEvents {
       if (this.#notices.length + (this.#control?.notices ?? 0) > MAX_NOTICES)
         throw new DcpipeError("LIMIT", "it makes us answer and does not listen");
     } catch (cause) {
-      const error =
-        cause instanceof DcpipeError ? cause : new DcpipeError("PROTOCOL", String(cause), { cause });
-      const local = new DcpipeError(error.code, `the other side broke the protocol: ${error.message}`, {
-        cause,
-      });
-      void this.abort(error.code === "LIMIT" ? "LIMIT" : "PROTOCOL", error.message, local);
+      this.#broken(cause);
     }
+  }
+
+  #broken(cause: unknown): void {
+    const error =
+      cause instanceof DcpipeError ? cause : new DcpipeError("PROTOCOL", String(cause), { cause });
+    const local = new DcpipeError(error.code, `the other side broke the protocol: ${error.message}`, {
+      cause,
+    });
+    void this.abort(error.code === "LIMIT" ? "LIMIT" : "PROTOCOL", error.message, local);
   }
 
   #handle(frame: Frame): void {
@@ -636,6 +680,8 @@ export class Session implements SessionEvents {
       case "SIGNAL":
         this.onsignal?.(frame.payload);
         break;
+      case "DATAGRAM":
+        throw new DcpipeError("PROTOCOL", "a datagram on a channel that is not for datagrams");
     }
   }
 
@@ -679,6 +725,7 @@ export class Session implements SessionEvents {
   #forget(stream: Stream): void {
     if (!this.#streams.delete(stream.id)) return;
     this.#ready.delete(stream);
+    this.#datagrams.forget(stream.id);
     this.#grown -= stream.extraWindow - INITIAL_WINDOW;
     if (stream.id % 2 !== this.#nextId % 2) this.#peerStreams--;
     if (this.#state === "closing" || this.#goawayReceived) this.#farewell();
@@ -722,6 +769,8 @@ export class Session implements SessionEvents {
     }
     if (this.#lanes.size === 0) {
       this.#fleeting = [];
+      // The path is gone; a channel made in the next epoch is sure to use the new one.
+      this.#datagrams.drop();
       // Nothing is owed to us any more: the other side has hung up after both said good-bye.
       if (this.#goawaySent || this.#error) {
         this.#finish(this.#error);
@@ -881,6 +930,7 @@ export class Session implements SessionEvents {
     this.#lanes.clear();
     this.#dead.clear();
     this.#control = undefined;
+    this.#datagrams.close();
     const reason = error ?? new DcpipeError("CLOSED", "the session is closed");
     for (const stream of [...this.#streams.values()]) stream.fail(reason);
     for (const { reject } of this.#claimants.splice(0)) reject(reason);

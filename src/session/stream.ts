@@ -27,6 +27,9 @@ export interface StreamOwner {
   sendWindow(stream: Stream, limit: number): void;
   budget(wanted: number): number;
   rtt(): number;
+  sendDatagram(stream: Stream, payload: Uint8Array): boolean;
+  /** The stream listens to datagrams from now on: those that wait for it are due. */
+  listens(stream: Stream): void;
   /** Both directions are done, or the stream was reset. */
   gone(stream: Stream): void;
 }
@@ -51,6 +54,8 @@ export class Stream {
   #brokenOff = false;
   #readable: ReadableStream<Uint8Array> | undefined;
   #writable: WritableStream<Uint8Array> | undefined;
+  #ondatagram: ((payload: Uint8Array) => void) | undefined;
+  #listened = false;
 
   constructor(owner: StreamOwner, id: number, header: Uint8Array, openedOn: "known" | undefined) {
     this.#owner = owner;
@@ -179,7 +184,35 @@ export class Stream {
     return this.#writable;
   }
 
+  /**
+   * Sends a datagram of at most MAX_DATAGRAM bytes beside the stream: it may be lost, and overtake others. False when no datagram
+   * channel stands (`session.wantDatagrams`), when it is too long and when the stream is over. True is no promise either.
+   */
+  sendDatagram(payload: Uint8Array): boolean {
+    return (
+      !this.#error && !(this.#readingDone && this.#writingDone) && this.#owner.sendDatagram(this, payload)
+    );
+  }
+
+  /** Gets the other side's datagrams; the bytes are valid until it returns. The first ones wait a little until it is set. */
+  get ondatagram(): ((payload: Uint8Array) => void) | undefined {
+    return this.#ondatagram;
+  }
+
+  set ondatagram(listener: ((payload: Uint8Array) => void) | undefined) {
+    this.#ondatagram = listener;
+    if (this.#listened || !listener) return;
+    this.#listened = true;
+    this.#owner.listens(this);
+  }
+
   // What follows is for the session alone.
+
+  /** Hands a datagram over; false when nobody has listened yet. */
+  datagram(payload: Uint8Array): boolean {
+    if (this.#listened) this.#ondatagram?.(payload);
+    return this.#listened;
+  }
 
   get sendable(): number {
     return this.#error ? 0 : this.#outbound.sendable;

@@ -66,7 +66,14 @@ import {
   TAG_SIZE,
   type IntroductionMessage,
 } from "../../src/wire/introduction.ts";
-import { decodeLane, encodeLane, MAX_MTU, MIN_MTU, type LaneMessage } from "../../src/wire/lane.ts";
+import {
+  decodeLane,
+  encodeLane,
+  LANE_KINDS,
+  MAX_MTU,
+  MIN_MTU,
+  type LaneMessage,
+} from "../../src/wire/lane.ts";
 import {
   decodeClientMessage,
   decodeServerMessage,
@@ -154,6 +161,7 @@ const lane: fc.Arbitrary<LaneMessage> = fc.oneof(
     type: fc.constant("ADD" as const),
     epoch,
     index,
+    kind: fc.constantFrom(...LANE_KINDS),
     mtu: fc.integer({ min: MIN_MTU, max: MAX_MTU }),
     candidates,
   }),
@@ -675,6 +683,7 @@ describe("lane messages", () => {
       type: "ADD",
       epoch: MAX_EPOCH,
       index: MAX_INDEX,
+      kind: "datagrams",
       mtu: MAX_MTU,
       candidates: list,
     });
