@@ -30,7 +30,10 @@ export class Console {
 
   /** Asks whether the other side may. A terminal that has gone says no. */
   async askAccess({ kind, what, allowed }: Question): Promise<boolean> {
-    const does = kind === "reach" ? `wants to reach ${escapeText(what)}` : `wants this machine to listen at ${escapeText(what)} for it`;
+    const does =
+      kind === "reach"
+        ? `wants to reach ${escapeText(what)}`
+        : `wants this machine to listen at ${escapeText(what)} for it`;
     const known = allowed ? "" : " (nothing allows it so far)";
     return this.#ask(`The other side ${does}${known}. Allow? [y/N] `);
   }

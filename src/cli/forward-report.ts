@@ -52,7 +52,10 @@ export class ForwardReport {
       case "opened": {
         const { id, protocol, target, from } = event;
         this.#connections++;
-        this.#ui.detail({ event: "opened", id, protocol, target, from }, `${from ?? "the other side"} -> ${target}`);
+        this.#ui.detail(
+          { event: "opened", id, protocol, target, from },
+          `${from ?? "the other side"} -> ${target}`,
+        );
         break;
       }
       case "closed":

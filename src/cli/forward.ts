@@ -3,14 +3,7 @@
  *
  *   bind our ports -> meet -> forward over the session until it ends -> [--multi: meet the next one meanwhile]
  */
-import {
-  asDcpipeError,
-  DcpipeError,
-  formatTarget,
-  Forwarding,
-  network,
-  type Session,
-} from "../index.ts";
+import { asDcpipeError, DcpipeError, formatTarget, Forwarding, network, type Session } from "../index.ts";
 import type { Command, Met } from "./command.ts";
 import { Console } from "./console.ts";
 import { planOf, type ForwardArguments, type ForwardPlan } from "./forward-options.ts";
@@ -129,6 +122,7 @@ async function leftInOrder(done: Promise<void>): Promise<void> {
   try {
     await done;
   } catch (cause) {
-    if (!(cause instanceof DcpipeError) || (cause.code !== "INTERRUPTED" && cause.code !== "CLOSED")) throw cause;
+    if (!(cause instanceof DcpipeError) || (cause.code !== "INTERRUPTED" && cause.code !== "CLOSED"))
+      throw cause;
   }
 }

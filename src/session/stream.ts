@@ -11,7 +11,7 @@
 import { DcpipeError } from "../errors.ts";
 import type { Reason } from "../wire/frame.ts";
 import { Inbound, type InboundOwner } from "./inbound.ts";
-import { Outbound, type Segment } from "./outbound.ts";
+import { Outbound, WRITE_BUFFER, type Segment } from "./outbound.ts";
 
 /** A stream with no more than this waiting, and no more than this unacknowledged, is interactive. */
 const INTERACTIVE = 8 * 1024;
@@ -115,6 +115,11 @@ export class Stream {
     const room = this.#outbound.write(chunk);
     this.#owner.wake(this);
     return room;
+  }
+
+  /** A writer should wait: so much was written and has not left. */
+  get full(): boolean {
+    return this.#outbound.pending >= WRITE_BUFFER;
   }
 
   /** Ends this direction. Resolves when the other side's reader has consumed everything. */

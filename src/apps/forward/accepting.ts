@@ -16,7 +16,10 @@ export interface Acceptor {
   readonly ledger: Ledger;
   readonly pacer: Pacer | undefined;
   /** What may be dialled for it, first choice first, and its name for people. Rejects with REFUSED, NAME_UNKNOWN, PROTOCOL. */
-  readonly permit: (protocol: Protocol, target: Target) => Promise<{ addresses: readonly Address[]; name: string }>;
+  readonly permit: (
+    protocol: Protocol,
+    target: Target,
+  ) => Promise<{ addresses: readonly Address[]; name: string }>;
 }
 
 /** The opener of a flow ends it when it is idle; one that does not is not waited for much longer. */
@@ -90,7 +93,11 @@ export async function acceptFlow(stream: Stream, target: Target, acceptor: Accep
 }
 
 /** Dials one address after the other. Rejects with the last failure. */
-async function dialFirst(addresses: readonly Address[], network: Network, signal: AbortSignal): Promise<Connection> {
+async function dialFirst(
+  addresses: readonly Address[],
+  network: Network,
+  signal: AbortSignal,
+): Promise<Connection> {
   let failure = new DcpipeError("NAME_UNKNOWN", "the name has no address");
   for (const address of addresses) {
     try {

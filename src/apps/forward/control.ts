@@ -23,9 +23,11 @@ export class Control {
   /** Hands over each record of the other side. Resolves when it has ended its direction; rejects with PROTOCOL, or when the session ends. */
   async read(onrecord: (record: ForwardRecord) => void): Promise<void> {
     try {
-      for await (const block of readBlocks(this.#stream, MAX_FORWARD_RECORD)) onrecord(decodeForwardRecord(block));
+      for await (const block of readBlocks(this.#stream, MAX_FORWARD_RECORD))
+        onrecord(decodeForwardRecord(block));
     } catch (cause) {
-      if (cause instanceof DcpipeError && cause.code === "PROTOCOL") this.#stream.reset("PROTOCOL", cause.message);
+      if (cause instanceof DcpipeError && cause.code === "PROTOCOL")
+        this.#stream.reset("PROTOCOL", cause.message);
       throw cause;
     }
   }

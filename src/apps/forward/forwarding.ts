@@ -282,7 +282,9 @@ export class Forwarding {
 
 /** "" stands for loopback. */
 function isLoopback(address: string): boolean {
-  return address === "" || address === "localhost" || address === "::1" || /^127(\.\d{1,3}){3}$/.test(address);
+  return (
+    address === "" || address === "localhost" || address === "::1" || /^127(\.\d{1,3}){3}$/.test(address)
+  );
 }
 
 /** What was asked once is not asked again. */

@@ -74,7 +74,12 @@ function greet(connection: Connection, proxy: Proxy): void {
  * UDP ASSOCIATE (RFC 1928, section 7): a port of its own for the client's datagrams, each with its target in front, for as long as the
  * connection stands. The first who sends there is the client; nobody else is served.
  */
-async function associate(connection: Connection, request: SocksRequest, session: Session, proxy: Proxy): Promise<void> {
+async function associate(
+  connection: Connection,
+  request: SocksRequest,
+  session: Session,
+  proxy: Proxy,
+): Promise<void> {
   const { network, ledger } = proxy;
   const overs = new WeakMap<Flow, (error?: Parameters<ReturnType<Ledger["opened"]>>[0]) => void>();
   const targets = new Map<string, Target & { type: "host" }>();

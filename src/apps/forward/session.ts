@@ -26,10 +26,7 @@ export interface Home extends Omit<Acceptor, "permit"> {
   readonly remotes: readonly Forward[];
   readonly permit: Acceptor["permit"];
   /** Listens here for the other side. Rejects with REFUSED, USAGE. */
-  readonly listenFor: (
-    request: ForwardRecord & { type: "LISTEN" },
-    session: Session,
-  ) => Promise<Listening>;
+  readonly listenFor: (request: ForwardRecord & { type: "LISTEN" }, session: Session) => Promise<Listening>;
   /** The other side offers these. */
   readonly offered: (offers: readonly Offer[]) => void;
   /** Datagrams are to be expected. */
@@ -189,7 +186,12 @@ export class ForwardSession {
       this.#control?.send({ type: "LISTENING", id, place: listening.place });
     } catch (cause) {
       const { code, message } = asDcpipeError(cause, "IO");
-      this.#control?.send({ type: "FAILED", id, reason: isReason(code, REASONS) ? code : "IO", text: message });
+      this.#control?.send({
+        type: "FAILED",
+        id,
+        reason: isReason(code, REASONS) ? code : "IO",
+        text: message,
+      });
     }
   }
 
@@ -212,7 +214,8 @@ export class ForwardSession {
 
   #answered(id: number): Forward {
     const forward = this.#asked.get(id);
-    if (!forward || this.#unanswered === 0) throw new DcpipeError("PROTOCOL", "an answer to nothing that was asked");
+    if (!forward || this.#unanswered === 0)
+      throw new DcpipeError("PROTOCOL", "an answer to nothing that was asked");
     this.#unanswered--;
     return forward;
   }
