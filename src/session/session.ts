@@ -49,6 +49,8 @@ const WINDOW_BUDGET = 3 * MAX_WINDOW;
 const BULK = 16 * 1024;
 /** Beside bulk lanes the control lane carries interactive data only, and so much of it at once at most. */
 const CONTROL_FLIGHT = 128 * 1024;
+/** And so many messages a turn: what many streams have to say together is not a keystroke, and goes faster in large messages. */
+const CONTROL_BURST = 4;
 /** An acknowledgement waits for company this long, unless this many bytes have come. */
 const ACK_DELAY_MS = 10;
 const ACK_BYTES = 512 * 1024;
@@ -418,15 +420,15 @@ export class Session implements SessionEvents {
     const control = this.#control;
     if (!control || this.#state === "closed") return;
     const bulk = this.#bulk();
-    while (this.#control === control && this.#sendControl(control, bulk.length > 0));
+    for (let sent = 0; this.#control === control && this.#sendControl(control, bulk.length > 0, sent); sent++);
     // The lane died under us; its heir may be one of the bulk lanes.
     if (this.#control !== control) return;
     this.#sendBulk(bulk);
     this.#consider();
   }
 
-  /** Builds and sends one control message; false when there was nothing to send or no room. */
-  #sendControl(lane: Lane, hasBulk: boolean): boolean {
+  /** Builds and sends one control message, after `sent` others this turn; false when there was nothing to send or no room. */
+  #sendControl(lane: Lane, hasBulk: boolean, sent: number): boolean {
     const writer = this.#writer.reset();
     const notices: Notice[] = [];
     const segments: Sent[] = [];
@@ -437,7 +439,7 @@ export class Session implements SessionEvents {
     if (writer.length > 0 || this.#acksOverdue()) this.#writeAcks(writer);
     const alone = !hasBulk || !this.#bulkWarm(lane);
     const flight = alone ? lane.modestAllowance(this.#pulse.leastRtt) : CONTROL_FLIGHT;
-    if (lane.flight < flight) {
+    if (lane.flight < flight && (alone || sent < CONTROL_BURST)) {
       for (const stream of this.#ready) {
         const free = MAX_CONTROL_MESSAGE - writer.length - DATA_OVERHEAD;
         if (free < 64) break;
