@@ -266,7 +266,7 @@ export class Session implements SessionEvents {
         stream.openedOn = "known";
       },
     });
-    stream.welcome();
+    this.#welcome(stream);
     this.#wake();
     return stream;
   }
@@ -420,7 +420,11 @@ export class Session implements SessionEvents {
     const control = this.#control;
     if (!control || this.#state === "closed") return;
     const bulk = this.#bulk();
-    for (let sent = 0; this.#control === control && this.#sendControl(control, bulk.length > 0, sent); sent++);
+    for (
+      let sent = 0;
+      this.#control === control && this.#sendControl(control, bulk.length > 0, sent);
+      sent++
+    );
     // The lane died under us; its heir may be one of the bulk lanes.
     if (this.#control !== control) return;
     this.#sendBulk(bulk);
@@ -714,7 +718,7 @@ export class Session implements SessionEvents {
     this.#peerStreams++;
     const stream = new Stream(this.#owner, id, header.slice(), "known");
     this.#adopt(stream);
-    stream.welcome();
+    this.#welcome(stream);
     const claimant = this.#claimants.shift();
     if (claimant) claimant.resolve(stream);
     else this.#unclaimed.push(stream);
@@ -722,6 +726,11 @@ export class Session implements SessionEvents {
 
   #adopt(stream: Stream): void {
     this.#streams.set(stream.id, stream);
+  }
+
+  /** A session's only stream is there to carry much. Of many most carry little, and the others would miss their idle credit. */
+  #welcome(stream: Stream): void {
+    if (this.#streams.size === 1) stream.welcome();
   }
 
   #forget(stream: Stream): void {
