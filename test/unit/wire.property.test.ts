@@ -22,6 +22,7 @@ import {
   MAX_CONTROL_MESSAGE,
   MAX_HEADER,
   MAX_PAYLOAD,
+  MAX_DATAGRAM,
   MAX_SIGNAL,
   MAX_TEXT,
   REASONS,
@@ -131,6 +132,8 @@ const frame: fc.Arbitrary<Frame> = fc.oneof(
   fc.record({ type: fc.constantFrom("PING" as const, "PONG" as const), id: varint }),
   fc.record({ type: fc.constant("GOAWAY" as const), reason, text }),
   fc.record({ type: fc.constant("SIGNAL" as const), payload: bytes(0, MAX_SIGNAL) }),
+  fc.record({ type: fc.constant("BREAK" as const), stream: varint, offset: varint, reason, text }),
+  fc.record({ type: fc.constant("DATAGRAM" as const), stream: varint, payload: bytes(0, 300) }),
 );
 
 const port = fc.integer({ min: 1, max: 65535 });
@@ -505,7 +508,16 @@ describe("frames", () => {
     }
   });
 
-  test("every frame but DATA fits a control message", () => {
+  test("a datagram is as long as UDP allows", () => {
+    for (const stream of [0, 1, Number.MAX_SAFE_INTEGER]) {
+      const full = { type: "DATAGRAM", stream, payload: new Uint8Array(MAX_DATAGRAM).fill(1) } as const;
+      expect(decodeFrames(encodeFrame(full))).toEqual([full]);
+      const more = encodeFrame({ ...full, payload: new Uint8Array(MAX_DATAGRAM + 1) });
+      expect(() => decodeFrames(more)).toThrow(DcpipeError);
+    }
+  });
+
+  test("every frame but DATA and DATAGRAM fits a control message", () => {
     const top = Number.MAX_SAFE_INTEGER;
     const largest: Frame[] = [
       { type: "OPEN", stream: top, header: new Uint8Array(MAX_HEADER) },
@@ -519,11 +531,12 @@ describe("frames", () => {
       { type: "PONG", id: top },
       { type: "GOAWAY", reason: "ABORTED", text: "€".repeat(1000) },
       { type: "SIGNAL", payload: new Uint8Array(MAX_SIGNAL) },
+      { type: "BREAK", stream: top, offset: top, reason: "ABORTED", text: "€".repeat(1000) },
     ];
     expect(
       largest
         .map(({ type }) => type)
-        .concat("DATA")
+        .concat("DATA", "DATAGRAM")
         .sort(),
     ).toEqual(Object.keys(FRAME).sort());
     for (const each of largest) {
