@@ -58,7 +58,7 @@ export async function runForward(given: ForwardArguments): Promise<never> {
     } finally {
       await forwarding.close();
     }
-    report.done();
+    if (!signal.aborted) report.done();
   });
 }
 
