@@ -58,6 +58,8 @@ interface Running {
 export class Forwarding {
   readonly #options: ForwardingOptions;
   readonly #ledger: Ledger;
+  /** Of what our own ports send, over whichever session. */
+  readonly #pacer: Pacer | undefined;
   readonly #listenings: Listening[] = [];
   /** Listeners for what is offered, by protocol and target. */
   readonly #taken = new Map<string, Promise<void>>();
@@ -68,6 +70,7 @@ export class Forwarding {
   constructor(options: ForwardingOptions) {
     this.#options = options;
     this.#ledger = new Ledger(options.onevent);
+    this.#pacer = pacerFor(options.bytesPerSecond);
   }
 
   /** Connections and flows that live. */
@@ -86,12 +89,7 @@ export class Forwarding {
    * not; `done` resolves when the other side has left in good order, and rejects with the reason otherwise.
    */
   add(session: Session, role: Role): { readonly ready: Promise<void>; readonly done: Promise<void> } {
-    const { bytesPerSecond } = this.#options;
-    const forward = new ForwardSession(
-      session,
-      role,
-      this.#home(bytesPerSecond === undefined ? undefined : new Pacer(bytesPerSecond)),
-    );
+    const forward = new ForwardSession(session, role, this.#home(pacerFor(this.#options.bytesPerSecond)));
     const running = { session, forward };
     this.#running.push(running);
     for (const resolve of this.#awaiting.splice(0)) resolve(session);
@@ -131,7 +129,7 @@ export class Forwarding {
     const listening = await listen({
       network: this.#options.network,
       ledger: this.#ledger,
-      pacer: undefined,
+      pacer: this.#pacer,
       protocol,
       place,
       target,
@@ -154,6 +152,7 @@ export class Forwarding {
     const listening = await listenForProxy({
       network: this.#options.network,
       ledger: this.#ledger,
+      pacer: this.#pacer,
       place,
       awaitSession: this.#awaitSession,
     });
@@ -278,6 +277,10 @@ export class Forwarding {
     this.#ledger.tell({ event: "listening", of: "us", protocol, place: listening.place, target });
     return listening;
   }
+}
+
+function pacerFor(bytesPerSecond: number | undefined): Pacer | undefined {
+  return bytesPerSecond === undefined ? undefined : new Pacer(bytesPerSecond);
 }
 
 /** "" stands for loopback. */
