@@ -49,6 +49,8 @@ const WINDOW_BUDGET = 3 * MAX_WINDOW;
 const BULK = 16 * 1024;
 /** Beside bulk lanes the control lane carries interactive data only, and so much of it at once at most. */
 const CONTROL_FLIGHT = 128 * 1024;
+/** And so many messages a turn: what many streams have to say together is not a keystroke, and goes faster in large messages. */
+const CONTROL_BURST = 4;
 /** An acknowledgement waits for company this long, unless this many bytes have come. */
 const ACK_DELAY_MS = 10;
 const ACK_BYTES = 512 * 1024;
@@ -264,7 +266,7 @@ export class Session implements SessionEvents {
         stream.openedOn = "known";
       },
     });
-    stream.welcome();
+    this.#welcome(stream);
     this.#wake();
     return stream;
   }
@@ -418,15 +420,19 @@ export class Session implements SessionEvents {
     const control = this.#control;
     if (!control || this.#state === "closed") return;
     const bulk = this.#bulk();
-    while (this.#control === control && this.#sendControl(control, bulk.length > 0));
+    for (
+      let sent = 0;
+      this.#control === control && this.#sendControl(control, bulk.length > 0, sent);
+      sent++
+    );
     // The lane died under us; its heir may be one of the bulk lanes.
     if (this.#control !== control) return;
     this.#sendBulk(bulk);
     this.#consider();
   }
 
-  /** Builds and sends one control message; false when there was nothing to send or no room. */
-  #sendControl(lane: Lane, hasBulk: boolean): boolean {
+  /** Builds and sends one control message, after `sent` others this turn; false when there was nothing to send or no room. */
+  #sendControl(lane: Lane, hasBulk: boolean, sent: number): boolean {
     const writer = this.#writer.reset();
     const notices: Notice[] = [];
     const segments: Sent[] = [];
@@ -437,7 +443,7 @@ export class Session implements SessionEvents {
     if (writer.length > 0 || this.#acksOverdue()) this.#writeAcks(writer);
     const alone = !hasBulk || !this.#bulkWarm(lane);
     const flight = alone ? lane.modestAllowance(this.#pulse.leastRtt) : CONTROL_FLIGHT;
-    if (lane.flight < flight) {
+    if (lane.flight < flight && (alone || sent < CONTROL_BURST)) {
       for (const stream of this.#ready) {
         const free = MAX_CONTROL_MESSAGE - writer.length - DATA_OVERHEAD;
         if (free < 64) break;
@@ -712,7 +718,7 @@ export class Session implements SessionEvents {
     this.#peerStreams++;
     const stream = new Stream(this.#owner, id, header.slice(), "known");
     this.#adopt(stream);
-    stream.welcome();
+    this.#welcome(stream);
     const claimant = this.#claimants.shift();
     if (claimant) claimant.resolve(stream);
     else this.#unclaimed.push(stream);
@@ -720,6 +726,11 @@ export class Session implements SessionEvents {
 
   #adopt(stream: Stream): void {
     this.#streams.set(stream.id, stream);
+  }
+
+  /** A session's only stream is there to carry much. Of many most carry little, and the others would miss their idle credit. */
+  #welcome(stream: Stream): void {
+    if (this.#streams.size === 1) stream.welcome();
   }
 
   #forget(stream: Stream): void {

@@ -32,7 +32,7 @@ export type Step =
   /** Close after the reply. REFUSED for what is not offered here, PROTOCOL for what is no request. */
   | { readonly type: "reject"; readonly reply: Uint8Array; readonly error: DcpipeError };
 
-/** Longer than any header that browsers send to a proxy; SOCKS needs some 520 bytes. */
+/** Longer than any head that browsers send to a proxy. SOCKS ends by itself within 600 bytes. */
 export const MAX_HANDSHAKE = 16 * 1024;
 /** User id and name in SOCKS 4a have no length of their own; SOCKS 5 allows as much. */
 const MAX_FIELD = 255;
@@ -71,11 +71,8 @@ export class Handshake {
   /** Takes what the client sent. Nothing may be pushed after a request or a rejection. */
   push(chunk: Uint8Array): Step {
     if (this.#over) throw new RangeError("the handshake is over");
-    const received = this.#received.raw(chunk).view();
-    const step = this.#step(received);
+    const step = this.#step(this.#received.raw(chunk).view());
     this.#over = step.type !== "more";
-    if (step.type === "more" && received.length > MAX_HANDSHAKE)
-      throw new RangeError("a handshake without an end");
     return step;
   }
 
@@ -274,7 +271,7 @@ const PHRASES: Readonly<Record<number, string>> = {
   504: "Gateway Timeout",
 };
 
-/** An answer of HTTP that says why, for people at terminals: so what cannot be seen in the text is left out. */
+/** An answer of HTTP that says why, for people at terminals: so nothing in it may move their cursor. */
 function page(status: number, why: string): Uint8Array {
   const body = UTF8_ENCODER.encode(`${why.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, "?")}\n`);
   const head = [
