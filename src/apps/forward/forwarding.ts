@@ -53,6 +53,7 @@ export interface Question {
 interface Running {
   readonly session: Session;
   readonly forward: ForwardSession;
+  readonly pacer: Pacer | undefined;
 }
 
 export class Forwarding {
@@ -87,12 +88,9 @@ export class Forwarding {
    */
   add(session: Session, role: Role): { readonly ready: Promise<void>; readonly done: Promise<void> } {
     const { bytesPerSecond } = this.#options;
-    const forward = new ForwardSession(
-      session,
-      role,
-      this.#home(bytesPerSecond === undefined ? undefined : new Pacer(bytesPerSecond)),
-    );
-    const running = { session, forward };
+    const pacer = bytesPerSecond === undefined ? undefined : new Pacer(bytesPerSecond);
+    const forward = new ForwardSession(session, role, this.#home(pacer));
+    const running = { session, forward, pacer };
     this.#running.push(running);
     for (const resolve of this.#awaiting.splice(0)) resolve(session);
     const done = forward.run().finally(() => {
@@ -103,12 +101,16 @@ export class Forwarding {
 
   /** Stops listening; sessions are the caller's to end. */
   async close(): Promise<void> {
+    for (const { forward } of this.#running) forward.leave();
     await Promise.all(this.#listenings.splice(0).map((listening) => listening.close()));
   }
 
   // ---- ports of this side -------------------------------------------------------------------------------------------
 
   readonly #session = (): Session | undefined => this.#running.at(-1)?.session;
+
+  readonly #pacer = (session: Session): Pacer | undefined =>
+    this.#running.find((running) => running.session === session)?.pacer;
 
   readonly #awaitSession = (): Promise<Session> => {
     const session = this.#session();
@@ -131,7 +133,7 @@ export class Forwarding {
     const listening = await listen({
       network: this.#options.network,
       ledger: this.#ledger,
-      pacer: undefined,
+      pacer: this.#pacer,
       protocol,
       place,
       target,
@@ -155,6 +157,7 @@ export class Forwarding {
       network: this.#options.network,
       ledger: this.#ledger,
       place,
+      pacer: this.#pacer,
       awaitSession: this.#awaitSession,
     });
     this.#listenings.push(listening);
@@ -226,7 +229,7 @@ export class Forwarding {
           throw cause;
         }
       },
-      listenFor: (request, session) => this.#listenFor(request, session, pacer, questions),
+      listenFor: (request, session) => this.#listenFor(request, session, questions),
     };
   }
 
@@ -255,7 +258,6 @@ export class Forwarding {
   async #listenFor(
     { id, protocol, place, target }: ForwardRecord & { type: "LISTEN" },
     session: Session,
-    pacer: Pacer | undefined,
     questions: Questions,
   ): Promise<Listening> {
     const where = formatPlace(place);
@@ -267,7 +269,7 @@ export class Forwarding {
     const listening = await listen({
       network: this.#options.network,
       ledger: this.#ledger,
-      pacer,
+      pacer: this.#pacer,
       protocol,
       place,
       target: { type: "listener", id },
