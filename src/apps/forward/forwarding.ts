@@ -53,13 +53,12 @@ export interface Question {
 interface Running {
   readonly session: Session;
   readonly forward: ForwardSession;
+  readonly pacer: Pacer | undefined;
 }
 
 export class Forwarding {
   readonly #options: ForwardingOptions;
   readonly #ledger: Ledger;
-  /** Of what our own ports send, over whichever session. */
-  readonly #pacer: Pacer | undefined;
   readonly #listenings: Listening[] = [];
   /** Listeners for what is offered, by protocol and target. */
   readonly #taken = new Map<string, Promise<void>>();
@@ -70,7 +69,6 @@ export class Forwarding {
   constructor(options: ForwardingOptions) {
     this.#options = options;
     this.#ledger = new Ledger(options.onevent);
-    this.#pacer = pacerFor(options.bytesPerSecond);
   }
 
   /** Connections and flows that live. */
@@ -89,8 +87,10 @@ export class Forwarding {
    * not; `done` resolves when the other side has left in good order, and rejects with the reason otherwise.
    */
   add(session: Session, role: Role): { readonly ready: Promise<void>; readonly done: Promise<void> } {
-    const forward = new ForwardSession(session, role, this.#home(pacerFor(this.#options.bytesPerSecond)));
-    const running = { session, forward };
+    const { bytesPerSecond } = this.#options;
+    const pacer = bytesPerSecond === undefined ? undefined : new Pacer(bytesPerSecond);
+    const forward = new ForwardSession(session, role, this.#home(pacer));
+    const running = { session, forward, pacer };
     this.#running.push(running);
     for (const resolve of this.#awaiting.splice(0)) resolve(session);
     const done = forward.run().finally(() => {
@@ -101,12 +101,16 @@ export class Forwarding {
 
   /** Stops listening; sessions are the caller's to end. */
   async close(): Promise<void> {
+    for (const { forward } of this.#running) forward.leave();
     await Promise.all(this.#listenings.splice(0).map((listening) => listening.close()));
   }
 
   // ---- ports of this side -------------------------------------------------------------------------------------------
 
   readonly #session = (): Session | undefined => this.#running.at(-1)?.session;
+
+  readonly #pacer = (session: Session): Pacer | undefined =>
+    this.#running.find((running) => running.session === session)?.pacer;
 
   readonly #awaitSession = (): Promise<Session> => {
     const session = this.#session();
@@ -152,8 +156,8 @@ export class Forwarding {
     const listening = await listenForProxy({
       network: this.#options.network,
       ledger: this.#ledger,
-      pacer: this.#pacer,
       place,
+      pacer: this.#pacer,
       awaitSession: this.#awaitSession,
     });
     this.#listenings.push(listening);
@@ -225,7 +229,7 @@ export class Forwarding {
           throw cause;
         }
       },
-      listenFor: (request, session) => this.#listenFor(request, session, pacer, questions),
+      listenFor: (request, session) => this.#listenFor(request, session, questions),
     };
   }
 
@@ -254,7 +258,6 @@ export class Forwarding {
   async #listenFor(
     { id, protocol, place, target }: ForwardRecord & { type: "LISTEN" },
     session: Session,
-    pacer: Pacer | undefined,
     questions: Questions,
   ): Promise<Listening> {
     const where = formatPlace(place);
@@ -266,7 +269,7 @@ export class Forwarding {
     const listening = await listen({
       network: this.#options.network,
       ledger: this.#ledger,
-      pacer,
+      pacer: this.#pacer,
       protocol,
       place,
       target: { type: "listener", id },
@@ -277,10 +280,6 @@ export class Forwarding {
     this.#ledger.tell({ event: "listening", of: "us", protocol, place: listening.place, target });
     return listening;
   }
-}
-
-function pacerFor(bytesPerSecond: number | undefined): Pacer | undefined {
-  return bytesPerSecond === undefined ? undefined : new Pacer(bytesPerSecond);
 }
 
 /** "" stands for loopback. */

@@ -17,8 +17,8 @@ const HANDSHAKE_MS = 30_000;
 interface Proxy {
   readonly network: Network;
   readonly ledger: Ledger;
-  readonly pacer: Pacer | undefined;
   readonly place: Place;
+  readonly pacer: (session: Session) => Pacer | undefined;
   readonly awaitSession: () => Promise<Session>;
 }
 
@@ -63,7 +63,7 @@ function greet(connection: Connection, proxy: Proxy): void {
             target: request.target,
             name: formatTarget(request.target, "tcp"),
             ledger: proxy.ledger,
-            pacer: proxy.pacer,
+            pacer: proxy.pacer(session),
             rest: request.rest,
             answer: (error) => (error ? failure(request.dialect, error) : success(request.dialect)),
           })
