@@ -2,6 +2,7 @@
 import { asDcpipeError, type Role, type Session } from "../index.ts";
 import type { Command } from "./command.ts";
 import { meet } from "./meet.ts";
+import { prepareToRemember, remember } from "./remember.ts";
 import { VERDICTS } from "./status.ts";
 import { delay, FAREWELL_MS } from "./time.ts";
 import { Ui } from "./ui.ts";
@@ -28,9 +29,11 @@ export async function runCommand(
   });
   for (const note of command.notes ?? []) ui.note(note);
   try {
+    await prepareToRemember(command, ui);
     const met = await meet(command, ui, stop.signal);
     session = met.session;
     if (options.verify) await verify(command, met, ui, stop.signal);
+    await remember(command, met, ui);
     await body(session, met.role, ui);
     await session.close();
     return await leave(0);
