@@ -92,6 +92,7 @@ export function waitForRemembered(
   ui: Ui,
 ): { readonly met: Promise<Met>; close(): void } {
   const waiting: Promise<WaitingKnown>[] = [];
+  const standing: WaitingKnown[] = [];
   let over = false;
   let resolve!: (met: Met) => void;
   const met = new Promise<Met>((yes) => (resolve = yes));
@@ -116,7 +117,11 @@ export function waitForRemembered(
       ...network,
       rendezvous: options.rendezvous === false ? false : rendezvous,
       lan: options.lan,
-      allows: () => store.has(peer.name),
+      admits: () => {
+        // Forgotten since: that is how access is taken away.
+        if (!store.has(peer.name)) return "never";
+        return standing.some(({ busy }) => busy) ? "later" : "now";
+      },
       onevent: (event) => {
         // The code's own way says what becomes of the rendezvous.
         if (event.event !== "rendezvous") show(event, peer.name, ui);
@@ -131,9 +136,12 @@ export function waitForRemembered(
         resolve({ session, role, verifier, peer: peer.name, rendezvous });
       },
     });
-    known.catch((error: unknown) => {
-      ui.note(`${peer.name} is not waited for: ${(error as DcpipeError).message}`);
-    });
+    known.then(
+      (each) => standing.push(each),
+      (error: unknown) => {
+        ui.note(`${peer.name} is not waited for: ${(error as DcpipeError).message}`);
+      },
+    );
     waiting.push(known);
   }
   if (chosen.length > 0)

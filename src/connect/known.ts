@@ -57,11 +57,13 @@ export interface KnownMet {
 export interface WaitKnownOptions extends KnownOptions {
   /** A session stands. More may follow until `close`. */
   readonly onsession: (met: KnownMet) => void;
-  /** Asked at each knock whether the peer is still to be let in; when not, its doors are closed. */
-  readonly allows?: (() => boolean) | undefined;
+  /** Asked at each knock whether it is taken. Who is told "later" knocks again; "never" closes the doors. Default: always "now". */
+  readonly admits?: (() => "now" | "later" | "never") | undefined;
 }
 
 export interface WaitingKnown {
+  /** A knock was taken, and its session does not stand yet. */
+  readonly busy: boolean;
   /** Stops waiting; sessions that stand go on. Idempotent. */
   close(): void;
 }
@@ -170,6 +172,10 @@ class KnownWaiter implements WaitingKnown {
     if (options.signal?.aborted) this.close();
   }
 
+  get busy(): boolean {
+    return this.#under.size > 0;
+  }
+
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
@@ -221,10 +227,6 @@ class KnownWaiter implements WaitingKnown {
 
   /** Whether the knock is taken: then a session is being made for it. */
   #take(knock: Knock): boolean {
-    if (this.#options.allows?.() === false) {
-      this.close();
-      return false;
-    }
     const id = toBase64url(knock.nonce);
     // Who was disturbed in knocking knocks once more.
     if (this.#under.has(id)) return true;
@@ -232,6 +234,9 @@ class KnownWaiter implements WaitingKnown {
       this.#log("a knock came for the second time; it is not taken");
       return false;
     }
+    const admitted = this.#options.admits?.() ?? "now";
+    if (admitted === "never") this.close();
+    if (admitted !== "now") return false;
     if (this.#under.size >= MAX_ATTEMPTS) {
       this.#log(`${MAX_ATTEMPTS} sessions are being made; a knock is not taken`);
       return false;
@@ -323,6 +328,8 @@ class KnownJoiner {
           if (event.event !== "rendezvous")
             options.onevent?.(event, attempt === undefined ? undefined : -attempt);
         },
+        // There is one session only.
+        admits: () => (this.#session || this.#behind?.busy === true ? "later" : "now"),
         onsession: (met) => {
           this.#stands({ ...met, attempt: -met.attempt });
         },
