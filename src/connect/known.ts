@@ -374,7 +374,9 @@ class KnownJoiner {
             this.#log(text);
           },
           ontrouble: (trouble) => {
-            if (!place.direct) this.#options.onevent?.({ event: "rendezvous", trouble });
+            if (place.direct) return;
+            this.#trouble = trouble;
+            this.#options.onevent?.({ event: "rendezvous", trouble });
           },
         }),
     );
