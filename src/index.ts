@@ -124,6 +124,30 @@ export { pipe, type PipeOptions } from "./apps/pipe.ts";
 export { sendFiles, type SendOptions } from "./apps/send.ts";
 export { receiveFiles, type Conflict, type Listed, type Offer, type ReceiveOptions } from "./apps/receive.ts";
 export { limitSource } from "./apps/limit.ts";
+export type { Carried } from "./apps/forward/carry.ts";
+export { parseRule, type Rule } from "./apps/forward/access.ts";
+export type { ForwardEvent, Opened } from "./apps/forward/events.ts";
+export { Forwarding, type ForwardingOptions, type Question } from "./apps/forward/forwarding.ts";
+export type {
+  Address,
+  Connection,
+  DatagramListener,
+  DatagramSocket,
+  Listener,
+  Network,
+} from "./apps/forward/network.ts";
+export {
+  formatPlace,
+  formatTarget,
+  looksLikeTarget,
+  parseDynamic,
+  parseForward,
+  parseTarget,
+  type Forward,
+  type Offer as TargetOffer,
+} from "./apps/forward/spec.ts";
+export type { Place, Protocol } from "./wire/forward.ts";
+export type { Target } from "./wire/header.ts";
 export { checkName, escapeText } from "./apps/names.ts";
 export type {
   Attributes,

@@ -8,10 +8,14 @@ import type { Session } from "../session/session.ts";
 import type { Stream } from "../session/stream.ts";
 import { REASONS } from "../wire/frame.ts";
 import type { Role } from "../wire/hello.ts";
+import { encodeHeader, type Target } from "../wire/header.ts";
 import { isReason, type Sink, type Source } from "./endpoints.ts";
+import { answerOf } from "./forward/carry.ts";
 import { meet } from "./meet.ts";
 
 export interface PipeOptions {
+  /** In place of the other side's source and sink: one connection to this target, which it must offer or allow. */
+  readonly target?: Target | undefined;
   readonly source: Source;
   readonly sink: Sink;
   /** Bytes the other side holds, and bytes written to the sink. */
@@ -24,8 +28,10 @@ export async function pipe(
   role: Role,
   options: PipeOptions,
 ): Promise<{ sent: number; received: number }> {
-  const { source, sink, onprogress } = options;
-  const stream = await meet(session, role, "pipe");
+  const { source, sink, target, onprogress } = options;
+  const stream = target
+    ? session.open(encodeHeader({ kind: "connect", target }))
+    : await meet(session, role, "pipe");
   let received = 0;
   const report = (): void => onprogress?.(stream.acknowledged, received);
   let failure: DcpipeError | undefined;
@@ -36,7 +42,7 @@ export async function pipe(
     return error;
   };
   const out = send(stream, source, report, giveUp);
-  const back = receive(stream, sink, giveUp, (bytes) => {
+  const back = receive(stream, sink, target !== undefined, giveUp, (bytes) => {
     received += bytes;
     report();
   });
@@ -70,11 +76,13 @@ async function send(stream: Stream, source: Source, report: () => void, giveUp: 
 async function receive(
   stream: Stream,
   sink: Sink,
+  answered: boolean,
   giveUp: GiveUp,
   report: (bytes: number) => void,
 ): Promise<void> {
   try {
-    for (let chunk = await stream.read(); chunk; chunk = await stream.read()) {
+    let chunk = answered ? await answerOf(stream) : await stream.read();
+    for (; chunk; chunk = await stream.read()) {
       await sink.write(chunk);
       report(chunk.length);
     }

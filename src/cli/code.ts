@@ -37,7 +37,9 @@ export async function waitByCode(
   });
   // The other side may come any moment: what takes time to load is loaded while nobody waits for it.
   preload();
-  const known = waitForRemembered(rendezvous, network, command, ui);
+  let meetKnown!: (met: Met) => void;
+  const metKnown = new Promise<Met>((resolve) => (meetKnown = resolve));
+  const known = waitForRemembered(rendezvous, network, command, ui, meetKnown);
   try {
     await drawn;
     return await Promise.race([
@@ -45,7 +47,7 @@ export async function waitByCode(
         const verifier = await waiting.verifier;
         return { session, role: "waiting", verifier, rendezvous };
       }),
-      known.met,
+      metKnown,
     ]);
   } finally {
     known.close();

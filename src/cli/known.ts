@@ -83,19 +83,19 @@ export async function joinRemembered(
 
 /**
  * Waits for remembered peers beside a code, where the command takes and does not give: what `send` and `pipe` give away is meant for
- * who has the code. `met` resolves with the first one, and never rejects.
+ * who has the code. `onmet` is called with the first one, or with each of `many` until `close`.
  */
 export function waitForRemembered(
   rendezvous: string | undefined,
   network: ConnectOptions,
   command: Command,
   ui: Ui,
-): { readonly met: Promise<Met>; close(): void } {
+  onmet: (met: Met) => void,
+  many = false,
+): { close(): void } {
   const waiting: Promise<WaitingKnown>[] = [];
   const standing: WaitingKnown[] = [];
   let over = false;
-  let resolve!: (met: Met) => void;
-  const met = new Promise<Met>((yes) => (resolve = yes));
   const close = (): void => {
     over = true;
     for (const each of waiting)
@@ -107,7 +107,7 @@ export function waitForRemembered(
       );
   };
   const { options, purpose } = command;
-  if (options.known === false || (purpose !== "receive" && purpose !== "forward")) return { met, close };
+  if (options.known === false || (purpose !== "receive" && purpose !== "forward")) return { close };
   const store = openStore(ui);
   const { peers, problems } = store.list();
   for (const problem of problems) ui.note(problem.message);
@@ -120,7 +120,7 @@ export function waitForRemembered(
       admits: () => {
         // Forgotten since: that is how access is taken away.
         if (!store.has(peer.name)) return "never";
-        return standing.some(({ busy }) => busy) ? "later" : "now";
+        return !many && standing.some(({ busy }) => busy) ? "later" : "now";
       },
       onevent: (event) => {
         // The code's own way says what becomes of the rendezvous.
@@ -131,9 +131,9 @@ export function waitForRemembered(
           void session.abort("REFUSED", "somebody else was faster");
           return;
         }
-        close();
+        if (!many) close();
         store.seen(peer.name);
-        resolve({ session, role, verifier, peer: peer.name, rendezvous });
+        onmet({ session, role, verifier, peer: peer.name, rendezvous });
       },
     });
     known.then(
@@ -146,7 +146,7 @@ export function waitForRemembered(
   }
   if (chosen.length > 0)
     ui.note(`remembered peers need no code: ${chosen.map(({ name }) => name).join(", ")} (--no-known)`);
-  return { met, close };
+  return { close };
 }
 
 function show(event: CodeEvent, name: string, ui: Ui): void {

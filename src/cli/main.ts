@@ -6,6 +6,7 @@ import { readFileSync } from "node:fs";
 import yargs from "yargs";
 import { asDcpipeError, DcpipeError } from "../errors.ts";
 import { receiveOptions, sendOptions } from "./file-options.ts";
+import { forwardOptions, type ForwardArguments } from "./forward-options.ts";
 import { commonOptions, speechOptions, type SpeechOptions } from "./options.ts";
 import type { PipeArguments } from "./pipe.ts";
 import type { ReceiveArguments } from "./receive.ts";
@@ -18,7 +19,7 @@ function version(): string {
 }
 
 /** What may be given more than once. */
-const SEVERAL = ["_", "stun", "turn", "path", "exclude", "only", "names"];
+const SEVERAL = ["_", "stun", "turn", "path", "exclude", "only", "words", "L", "R", "D", "allow", "names"];
 
 /** Stands for `-` while yargs reads the arguments; none of them can hold a NUL. */
 const DASH = "\0-";
@@ -53,6 +54,11 @@ const parser = yargs(words)
           describe: "-: binary to a terminal too",
           requiresArg: true,
         })
+        .option("target", {
+          type: "string",
+          describe: "host:port at a waiting forward, e.g. for ssh",
+          requiresArg: true,
+        })
         .example("tar c photos | $0 pipe", "then there: dcpipe pipe TOKEN | tar x"),
     async (argv) => (await import("./pipe.ts")).runPipe(argv as unknown as PipeArguments),
   )
@@ -79,6 +85,18 @@ const parser = yargs(words)
         .positional("peer", { type: "string", describe: "code, link or token; - asks" })
         .example("$0 receive TOKEN -o Downloads", "then watch"),
     async (argv) => (await import("./receive.ts")).runReceive(argv as unknown as ReceiveArguments),
+  )
+  .command(
+    "forward [words..]",
+    "forward TCP and UDP ports, either way",
+    (y) =>
+      forwardOptions(commonOptions(y))
+        .usage(
+          "Usage: $0 forward [TARGET...] [PEER] [-L|-R|-D ...]\n\nOffers TARGETs (3000, host:3000, 53/udp, unix:/path) to the other side, and leads ports to it.",
+        )
+        .positional("words", { type: "string", array: true, describe: "TARGETs, and PEER last" })
+        .example("$0 forward 5432", "then there: dcpipe forward CODE"),
+    async (argv) => (await import("./forward.ts")).runForward(argv as unknown as ForwardArguments),
   )
   .command(
     "rendezvous",

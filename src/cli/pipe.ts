@@ -2,12 +2,14 @@
 import {
   DcpipeError,
   limitSource,
+  parseTarget,
   pipe,
   readableSource,
   stdinSource,
   stdoutSink,
   type Progress,
   type Sink,
+  type Target,
 } from "../index.ts";
 import { formatBytes } from "./format.ts";
 import { parseRate, type CommonOptions } from "./options.ts";
@@ -16,6 +18,7 @@ import { runCommand } from "./session.ts";
 export interface PipeArguments extends CommonOptions {
   readonly peer?: string | undefined;
   readonly output?: string | undefined;
+  readonly target?: string | undefined;
 }
 
 export async function runPipe(options: PipeArguments): Promise<never> {
@@ -25,15 +28,18 @@ export async function runPipe(options: PipeArguments): Promise<never> {
       "USAGE",
       "pipe writes to stdout only: redirect it, or use -o - for binary to a terminal",
     );
+  const target = parsePipeTarget(options);
   const command = {
     argument: options.peer,
     options,
     purpose: "pipe" as const,
-    meets: "pipe" as const,
+    meets: target ? ("forward" as const) : ("pipe" as const),
     stdinIsPayload: true,
     counterpart: (token: string) => `dcpipe pipe ${token}`,
   };
   return runCommand(command, async (session, role, ui) => {
+    if (target && role === "waiting")
+      throw new DcpipeError("USAGE", "--target asks a waiting forward: give it as PEER");
     // --stdio-signal has read from process.stdin, and a descriptor has one reader only.
     const stdin = options.stdioSignal ? readableSource(process.stdin) : stdinSource();
     const source = rate === undefined ? stdin : limitSource(stdin, rate);
@@ -43,6 +49,7 @@ export async function runPipe(options: PipeArguments): Promise<never> {
     const { sent, received } = await pipe(session, role, {
       source,
       sink,
+      target,
       onprogress: (out, back) => {
         if (show) ui.progress(progressOf(out + back));
       },
@@ -50,6 +57,15 @@ export async function runPipe(options: PipeArguments): Promise<never> {
     const text = `Done: ${formatBytes(sent)} sent, ${formatBytes(received)} received`;
     ui.done({ bytes: sent + received, files: 0, sent, received }, text);
   });
+}
+
+/** `--target host:port`, or unix:/path. Throws USAGE. */
+function parsePipeTarget({ target }: PipeArguments): Target | undefined {
+  if (target === undefined) return undefined;
+  const [first, ...others] = parseTarget(target);
+  if (!first || others.length > 0 || first.protocol === "udp")
+    throw new DcpipeError("USAGE", `--target ${target}: write host:port, or unix:/path`);
+  return first.target;
 }
 
 /** A pipe has neither files nor an end that is known. */

@@ -27,6 +27,12 @@ export interface UiOptions {
   readonly color: boolean;
 }
 
+/** One line of --json. */
+export interface UiEvent {
+  readonly event: string;
+  readonly [field: string]: unknown;
+}
+
 type RendezvousEvent = CodeEvent & { event: "rendezvous" | "warning" };
 
 export class Ui {
@@ -229,6 +235,30 @@ export class Ui {
   remembered(name: string, host: string): void {
     this.#event({ event: "remembered", name, host });
     this.#text(`Remembered as ${chalk.bold(name)}: from now on --to ${name} is enough`);
+  }
+
+  /** An event with its line, which is escaped already. */
+  said(event: UiEvent, line: string): void {
+    this.#event(event);
+    this.#text(line);
+  }
+
+  /** The same, for those who want to know more (-v). */
+  detail(event: UiEvent, line: string): void {
+    this.#event(event);
+    if (this.#verbose) this.#text(chalk.dim(escapeText(line)));
+  }
+
+  /** The same, for what did not work and is no end. */
+  warning(event: UiEvent, line: string): void {
+    this.#event(event);
+    this.#text(chalk.yellow(escapeText(line)));
+  }
+
+  /** What was asked for: shown even with -q. */
+  report(event: UiEvent, lines: readonly string[]): void {
+    this.#event(event);
+    for (const line of lines) this.#always(line);
   }
 
   note(text: string): void {

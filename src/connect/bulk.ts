@@ -1,11 +1,11 @@
 /**
- * Bulk channels for a living session: who wants one sends ADD with its addresses over the session, the other side answers
- * with its own. Both know all credentials already, so this is all the signalling a channel needs.
+ * More channels for a living session, for bulk and for datagrams: who wants one sends ADD with its addresses over the session,
+ * the other side answers with its own. Both know all credentials already, so this is all the signalling a channel needs.
  */
 import type { Session } from "../session/session.ts";
 import type { Candidate } from "../transport/peer.ts";
 import { DcpipeError } from "../errors.ts";
-import { decodeLane, encodeLane, type LaneMessage } from "../wire/lane.ts";
+import { decodeLane, encodeLane, type LaneKind, type LaneMessage } from "../wire/lane.ts";
 import { MAX_CANDIDATES } from "../wire/candidate.ts";
 import { MAX_INDEX } from "../wire/hello.ts";
 import { openLink, type Link, type LinkContext } from "./link.ts";
@@ -25,6 +25,8 @@ const LANE_MS = 10_000;
 /** After a failure wait this long, doubled each time. */
 const RETRY_MS = 500;
 const MAX_RETRY_MS = 30_000;
+/** A datagram channel that stood for less than this was no success: another one is asked for after a pause. */
+const LASTING_MS = 10_000;
 
 export interface BulkOptions {
   readonly context: LinkContext;
@@ -33,17 +35,27 @@ export interface BulkOptions {
   readonly log: (text: string) => void;
 }
 
+/** A channel under way. */
+interface Pending {
+  readonly kind: LaneKind;
+  readonly ours: boolean;
+  link: Link | undefined;
+  /** Addresses of the other side that came before there was a link. */
+  readonly early: Candidate[];
+}
+
 export class Bulk {
   readonly #session: Session;
   readonly #options: BulkOptions;
   #epoch: number;
   #nextIndex: number;
   /** Channels under way by index; ours and theirs. */
-  readonly #pending = new Map<number, { link: Link | undefined; early: Candidate[]; ours: boolean }>();
+  readonly #pending = new Map<number, Pending>();
   readonly #seen = new Set<number>();
   #mtu = ETHERNET_MTU;
-  #failures = 0;
-  #retryTimer: ReturnType<typeof setTimeout> | undefined;
+  readonly #backoff: Readonly<Record<LaneKind, Backoff>> = { bulk: new Backoff(), datagrams: new Backoff() };
+  /** When the last datagram channel came, if it has not been missed yet. */
+  #datagramsSince: number | undefined;
   #closed = false;
 
   constructor(session: Session, epoch: number, options: BulkOptions) {
@@ -55,26 +67,39 @@ export class Bulk {
 
   /** Makes as many channels as the session wants and lacks. */
   want(): void {
-    if (
-      this.#closed ||
-      this.#retryTimer ||
-      this.#session.state === "down" ||
-      this.#session.state === "closed"
-    )
-      return;
+    this.wantDatagrams();
+    if (this.#idle || this.#backoff.bulk.waiting) return;
     const { bulk, wanted } = this.#session.lanes;
     let ours = 0;
-    for (const entry of this.#pending.values()) if (entry.ours) ours++;
-    for (
-      let missing = wanted - bulk - ours;
-      missing > 0 && ours < MAX_PENDING && this.#nextIndex <= MAX_INDEX;
-      missing--
-    ) {
+    for (const entry of this.#pending.values()) if (entry.ours && entry.kind === "bulk") ours++;
+    for (let missing = wanted - bulk - ours; missing > 0 && ours < MAX_PENDING; missing--) {
       ours++;
-      const index = this.#nextIndex;
-      this.#nextIndex += 2;
-      void this.#make(index, this.#mtu, []);
+      this.#ask("bulk");
     }
+  }
+
+  /** Makes a datagram channel if the session wants one, has none, and none is under way. */
+  wantDatagrams(): void {
+    const { datagramsWanted, datagramsReady } = this.#session;
+    const backoff = this.#backoff.datagrams;
+    if (
+      this.#idle ||
+      !datagramsWanted ||
+      datagramsReady ||
+      backoff.waiting ||
+      this.#pendingDatagrams() !== undefined
+    )
+      return;
+    const since = this.#datagramsSince;
+    this.#datagramsSince = undefined;
+    if (since !== undefined) {
+      if (performance.now() - since < LASTING_MS) {
+        this.#pause("datagrams");
+        return;
+      }
+      backoff.succeed();
+    }
+    this.#ask("datagrams");
   }
 
   /** All channels are gone and the session goes on in another epoch. */
@@ -82,6 +107,8 @@ export class Bulk {
     this.#dropAll();
     this.#epoch = epoch;
     this.#seen.clear();
+    this.#backoff.datagrams.stop();
+    this.#datagramsSince = undefined;
     this.#nextIndex = this.#options.context.role === "waiting" ? 2 : 1;
   }
 
@@ -96,9 +123,9 @@ export class Bulk {
         throw new DcpipeError("PROTOCOL", "a channel number of the wrong side");
       if (this.#seen.has(message.index)) return;
       this.#seen.add(message.index);
-      if (this.#pending.size + this.#session.lanes.bulk >= MAX_LANES)
-        this.#tell({ type: "REFUSE", ...this.#at(message.index) });
-      else void this.#make(message.index, message.mtu, message.candidates);
+      if (message.kind === "datagrams" ? this.#yields() : this.#room)
+        void this.#make(message.index, message.kind, message.mtu, message.candidates);
+      else this.#tell({ type: "REFUSE", ...this.#at(message.index) });
     } else if (message.type === "CANDIDATES") {
       if (!entry) return;
       if (entry.link) for (const candidate of message.candidates) entry.link.peer.addCandidate(candidate);
@@ -110,8 +137,45 @@ export class Bulk {
 
   close(): void {
     this.#closed = true;
-    clearTimeout(this.#retryTimer);
+    for (const backoff of Object.values(this.#backoff)) backoff.stop();
     this.#dropAll();
+  }
+
+  /** Nothing can be asked for now. */
+  get #idle(): boolean {
+    const { state } = this.#session;
+    return this.#closed || state === "down" || state === "closed";
+  }
+
+  #pendingDatagrams(): number | undefined {
+    for (const [index, { kind }] of this.#pending) if (kind === "datagrams") return index;
+    return undefined;
+  }
+
+  /** Whether there is room for another bulk channel. */
+  get #room(): boolean {
+    return this.#pending.size + this.#session.lanes.bulk < MAX_LANES;
+  }
+
+  /**
+   * Makes way for a datagram channel that the other side asks for: one is enough, so where both ask at the same moment the waiting
+   * side's is made. A later one of the other side's replaces its earlier one, but no faster than they are made. False to refuse.
+   */
+  #yields(): boolean {
+    const index = this.#pendingDatagrams();
+    const entry = index === undefined ? undefined : this.#pending.get(index);
+    if (index === undefined || !entry) return true;
+    if (entry.ours ? this.#options.context.role === "waiting" : !entry.link) return false;
+    this.#pending.delete(index);
+    entry.link?.close();
+    return true;
+  }
+
+  #ask(kind: LaneKind): void {
+    const index = this.#nextIndex;
+    if (index > MAX_INDEX) return;
+    this.#nextIndex += 2;
+    void this.#make(index, kind, this.#mtu, []);
   }
 
   #dropAll(): void {
@@ -127,20 +191,18 @@ export class Bulk {
     this.#session.signal(encodeLane(message));
   }
 
-  async #make(index: number, mtu: number, remote: readonly Candidate[]): Promise<void> {
+  async #make(index: number, kind: LaneKind, mtu: number, remote: readonly Candidate[]): Promise<void> {
     const ours = index % 2 === this.#nextIndex % 2;
     const epoch = this.#epoch;
-    const entry: { link: Link | undefined; early: Candidate[]; ours: boolean } = {
-      link: undefined,
-      early: [],
-      ours,
-    };
+    const entry: Pending = { kind, ours, link: undefined, early: [] };
     this.#pending.set(index, entry);
     const current = (): boolean =>
       !this.#closed && this.#epoch === epoch && this.#pending.get(index) === entry;
     try {
       const { context, ports, stun } = this.#options;
-      const link = await openLink(context, { epoch, index, mtu, ports, stun: stun(), candidates: remote });
+      const datagrams = kind === "datagrams";
+      const target = { epoch, index, mtu, datagrams, ports, stun: stun(), candidates: remote };
+      const link = await openLink(context, target);
       if (!current()) {
         link.close();
         return;
@@ -148,7 +210,7 @@ export class Bulk {
       entry.link = link;
       for (const candidate of entry.early) link.peer.addCandidate(candidate);
       await Promise.race([link.peer.gathered, delay(GATHER_MS)]);
-      if (current()) this.#introduce(index, mtu, ours, link);
+      if (current()) this.#introduce(index, kind, mtu, ours, link);
       const timer = setTimeout(() => {
         link.close();
       }, LANE_MS);
@@ -158,27 +220,35 @@ export class Bulk {
           link.close();
           return;
         }
-        this.#failures = 0;
         this.#pending.delete(index);
-        this.#session.attach(channel, epoch * 65536 + index, "bulk");
+        const id = epoch * 65536 + index;
+        if (datagrams) {
+          this.#datagramsSince = performance.now();
+          this.#session.attachDatagrams(channel, id);
+        } else {
+          this.#backoff.bulk.succeed();
+          this.#session.attach(channel, id, "bulk");
+        }
       } finally {
         clearTimeout(timer);
       }
     } catch (error) {
       if (!current()) return;
-      this.#options.log(`bulk channel ${index}: ${String(error)}`);
-      if (ours) this.#failed(mtu, entry.link);
+      this.#options.log(`${kind} channel ${index}: ${String(error)}`);
+      if (ours) this.#failed(kind, mtu, entry.link);
     } finally {
       if (this.#pending.get(index) === entry) this.#pending.delete(index);
     }
-    if (ours) this.want();
+    if (ours || kind === "datagrams") this.want();
   }
 
   /** Sends the addresses known now, and later ones as they come. */
-  #introduce(index: number, mtu: number, ours: boolean, link: Link): void {
+  #introduce(index: number, kind: LaneKind, mtu: number, ours: boolean, link: Link): void {
     const candidates = link.peer.candidates.slice(0, MAX_CANDIDATES);
     const at = this.#at(index);
-    this.#tell(ours ? { type: "ADD", ...at, mtu, candidates } : { type: "CANDIDATES", ...at, candidates });
+    this.#tell(
+      ours ? { type: "ADD", ...at, kind, mtu, candidates } : { type: "CANDIDATES", ...at, candidates },
+    );
     link.peer.oncandidate = (candidate) => {
       if (this.#pending.get(index)?.link === link)
         this.#tell({ type: "CANDIDATES", ...at, candidates: [candidate] });
@@ -186,20 +256,50 @@ export class Bulk {
   }
 
   /** A packet of the larger size did not pass, or the channel did not stand at all: be more modest, or wait. */
-  #failed(mtu: number, link: Link | undefined): void {
+  #failed(kind: LaneKind, mtu: number, link: Link | undefined): void {
     const reached = link?.peer.channel !== undefined;
     if (reached && mtu > SAFE_MTU) {
       this.#mtu = SAFE_MTU;
       return;
     }
+    this.#pause(kind);
+  }
+
+  #pause(kind: LaneKind): void {
+    this.#backoff[kind].fail(() => {
+      this.want();
+    });
+  }
+}
+
+/** The pause between two tries, doubled with each failure in a row. */
+class Backoff {
+  #failures = 0;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+
+  get waiting(): boolean {
+    return this.#timer !== undefined;
+  }
+
+  fail(again: () => void): void {
     this.#failures++;
-    this.#retryTimer ??= setTimeout(
+    this.#timer ??= setTimeout(
       () => {
-        this.#retryTimer = undefined;
-        this.want();
+        this.#timer = undefined;
+        again();
       },
       Math.min(MAX_RETRY_MS, RETRY_MS * 2 ** this.#failures),
     );
+  }
+
+  succeed(): void {
+    this.#failures = 0;
+  }
+
+  stop(): void {
+    this.#failures = 0;
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
   }
 }
 

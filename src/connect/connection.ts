@@ -248,6 +248,9 @@ export class Connection {
     session.onwant = () => {
       bulk.want();
     };
+    session.onwantdatagrams = () => {
+      bulk.wantDatagrams();
+    };
     session.onsignal = (payload) => {
       bulk.receive(payload);
     };
@@ -337,6 +340,7 @@ export class Connection {
       epoch,
       index: 0,
       mtu: SAFE_MTU,
+      datagrams: false,
       ports: this.#port === undefined ? ports : [this.#port, this.#port],
       stun: this.#stun,
       candidates: this.#remote,

@@ -4,7 +4,8 @@
  *   create -> ICE -> DTLS -> SCTP open -> HELLO sent and received -> [READY] -> stands
  *               \______/ 3 s           \_________________________________/ 5 s
  *
- * READY is exchanged on bulk channels only, where it proves that packets of the hoped MTU pass.
+ * READY is exchanged on added channels only, where it proves that packets of the hoped MTU pass. The datagram channel of a peer
+ * connection opens beside the one that carries HELLO and READY, and is what such a link is made for.
  */
 import { asDcpipeError, DcpipeError } from "../errors.ts";
 import type { Fingerprints, Keys } from "../signalling/keys.ts";
@@ -47,6 +48,8 @@ export interface LinkTarget {
   readonly epoch: number;
   readonly index: number;
   readonly mtu: number;
+  /** A datagram channel is wanted. */
+  readonly datagrams: boolean;
   readonly ports: readonly [number, number] | undefined;
   readonly stun: { readonly host: string; readonly port: number } | undefined;
   /** Addresses of the other side known now; more may be added to the peer. */
@@ -55,7 +58,7 @@ export interface LinkTarget {
 
 export interface Link {
   readonly peer: Peer;
-  /** Resolves with a channel on which the other side has proved itself; rejects with a DcpipeError. */
+  /** Resolves with the wanted channel when the other side has proved itself; rejects with a DcpipeError. */
   readonly established: Promise<Channel>;
   close(): void;
 }
@@ -79,6 +82,7 @@ export async function openLink(context: LinkContext, target: LinkTarget): Promis
     turn: context.turn,
     relayOnly: context.relayOnly,
     mtu: target.mtu,
+    datagrams: target.datagrams,
   });
   const established = new Promise<Channel>((resolve, reject) => {
     let timer: ReturnType<typeof setTimeout> | undefined;
@@ -103,7 +107,14 @@ export async function openLink(context: LinkContext, target: LinkTarget): Promis
       greet(context, target, channel).then(
         () => {
           clearTimeout(timer);
-          resolve(channel);
+          const { datagrams } = peer;
+          if (datagrams) {
+            // Nobody speaks here any more, and what nobody listens to would pile up.
+            channel.onmessage = () => {
+              peer.close();
+            };
+          }
+          resolve(datagrams ?? channel);
         },
         (error: unknown) => {
           fail(asDcpipeError(error, "PROTOCOL"));
@@ -121,7 +132,7 @@ export async function openLink(context: LinkContext, target: LinkTarget): Promis
   };
 }
 
-/** Exchanges HELLO, and READY on a bulk channel. Rejects with AUTH_FAILED, VERSION or PROTOCOL. */
+/** Exchanges HELLO, and READY on an added channel. Rejects with AUTH_FAILED, VERSION or PROTOCOL. */
 function greet(context: LinkContext, target: LinkTarget, channel: Channel): Promise<void> {
   const { role, keys, fingerprints } = context;
   const { epoch, index, mtu } = target;

@@ -110,12 +110,14 @@ function bindable(port: number, address: string | undefined): Promise<boolean> {
 class NodePeer implements Peer {
   state: PeerState = "checking";
   channel: NodeChannel | undefined;
+  datagrams: NodeChannel | undefined;
   onstate: ((state: PeerState) => void) | undefined;
   oncandidate: ((candidate: Candidate) => void) | undefined;
   readonly candidates: Candidate[] = [];
   readonly gathered: Promise<void>;
   readonly #connection: PeerConnection;
-  readonly #dataChannel: DataChannel;
+  /** Those below: referred to, or they are collected under way. */
+  readonly #dataChannels: DataChannel[] = [];
   readonly #relayOnly: boolean;
   #gathered!: () => void;
   #closing = false;
@@ -160,13 +162,24 @@ class NodePeer implements Peer {
       const candidate = parseCandidate(line);
       if (candidate && usable(candidate)) this.#addLocal(candidate);
     });
-    this.#dataChannel = this.#connection.createDataChannel("", { negotiated: true, id: 0 });
-    const channel = new NodeChannel(this.#dataChannel, () => {
-      this.close();
-    });
-    this.#dataChannel.onOpen(() => {
-      this.channel = channel;
-      this.#enter("open");
+    const inits = [
+      { negotiated: true, id: 0 },
+      ...(config.datagrams ? [{ negotiated: true, id: 1, unordered: true, maxRetransmits: 0 }] : []),
+    ];
+    let opening = inits.length;
+    const [channel, datagrams] = inits.map((init) => {
+      const dataChannel = this.#connection.createDataChannel("", init);
+      this.#dataChannels.push(dataChannel);
+      const made = new NodeChannel(dataChannel, "unordered" in init ? MAX_EARLY : Infinity, () => {
+        this.close();
+      });
+      dataChannel.onOpen(() => {
+        if (--opening > 0 || this.#closing) return;
+        this.channel = channel;
+        this.datagrams = datagrams;
+        this.#enter("open");
+      });
+      return made;
     });
     // One local description, ever: a second one ends the whole process (an uncatchable C++ exception).
     const credentials = { iceUfrag: local.ufrag, icePwd: local.pwd };
@@ -228,6 +241,7 @@ class NodePeer implements Peer {
     this.#connection.close();
     this.#enter("closed");
     this.channel?.lost();
+    this.datagrams?.lost();
   }
 
   #onState(state: string): void {
@@ -272,18 +286,25 @@ const ORDER: Readonly<Record<PeerState, number>> = {
   closed: 4,
 };
 
+/** Datagrams that come before anybody listens, in bytes: a moment's worth, the rest is lost like any other. */
+const MAX_EARLY = 256 * 1024;
+/** What a message that waits costs at least: an empty one is not free. */
+const MIN_COST = 512;
+
 class NodeChannel implements Channel {
   ondrain: (() => void) | undefined;
   onclose: (() => void) | undefined;
   closed = false;
   readonly #channel: DataChannel;
   readonly #closePeer: () => void;
-  /** Messages that came before anyone listened. */
+  /** Messages that came before anyone listened, and room for more. */
   #early: Uint8Array[] = [];
+  #room: number;
   #onmessage: ((message: Uint8Array) => void) | undefined;
 
-  constructor(channel: DataChannel, closePeer: () => void) {
+  constructor(channel: DataChannel, room: number, closePeer: () => void) {
     this.#channel = channel;
+    this.#room = room;
     this.#closePeer = closePeer;
     channel.setBufferedAmountLowThreshold(LOW_WATER);
     channel.onBufferedAmountLow(() => this.ondrain?.());
@@ -299,7 +320,10 @@ class NodeChannel implements Channel {
             ? new Uint8Array(message)
             : message;
       if (this.#onmessage) this.#onmessage(bytes);
-      else if (!this.closed) this.#early.push(bytes);
+      else if (!this.closed && bytes.length <= this.#room) {
+        this.#room -= Math.max(bytes.length, MIN_COST);
+        this.#early.push(bytes);
+      }
     });
   }
 

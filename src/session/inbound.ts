@@ -33,6 +33,8 @@ export interface InboundOwner {
   grant(limit: number): void;
   /** The reader has taken everything up to the end. */
   consumedAll(): void;
+  /** The reader has taken everything up to where the other side broke off. Fails this direction. */
+  brokenOff(error: DcpipeError): void;
   /** Bytes by which the window may grow now, at most `wanted`: all streams of a session share a budget. */
   budget(wanted: number): number;
   /** Round-trip time, milliseconds. */
@@ -49,6 +51,8 @@ export class Inbound {
   #contiguous = 0;
   #consumed = 0;
   #final: number | undefined;
+  /** What the stream ends with at #final in place of a good end. */
+  #broken: DcpipeError | undefined;
   #chunks: Uint8Array[] = [];
   #joined = { bytes: new Uint8Array(0), filled: 0 };
   #early: Segment[] = [];
@@ -95,14 +99,15 @@ export class Inbound {
     this.#wake();
   }
 
-  /** Takes a FIN. Throws PROTOCOL when it contradicts what is known. */
-  finish(offset: number): void {
+  /** Takes a FIN; or a BREAK with its error, which may follow a FIN. Throws PROTOCOL when it contradicts what is known. */
+  finish(offset: number, broken?: DcpipeError): void {
     const last = this.#early.at(-1);
     const seen = Math.max(this.#contiguous, last ? last.offset + last.payload.length : 0);
     if (offset < seen || (this.#final !== undefined && this.#final !== offset)) {
       throw new DcpipeError("PROTOCOL", "the stream ends twice or before its data");
     }
     this.#final = offset;
+    this.#broken ??= broken;
     this.#wake();
   }
 
@@ -111,6 +116,9 @@ export class Inbound {
     if (this.#error) return Promise.reject(this.#error);
     if (this.#waiting) return Promise.reject(new DcpipeError("USAGE", "a read is pending already"));
     const chunk = this.#next();
+    // It may have broken off there.
+    const error = this.#error as DcpipeError | undefined;
+    if (error) return Promise.reject(error);
     if (chunk || this.#ended) return Promise.resolve(chunk);
     return new Promise((resolve, reject) => (this.#waiting = { resolve, reject }));
   }
@@ -130,7 +138,9 @@ export class Inbound {
     const fresh = payload.subarray(this.#contiguous - offset);
     this.#contiguous += fresh.length;
     this.held += fresh.length;
-    if (fresh.length >= SMALL) this.#chunks.push(fresh);
+    // A reader who waits takes it as it is.
+    if (fresh.length >= SMALL || (this.#waiting && this.#chunks.length === 0 && this.#early.length === 0))
+      this.#chunks.push(fresh);
     else this.#join(fresh);
   }
 
@@ -189,8 +199,11 @@ export class Inbound {
       this.#consumed += chunk.length;
       this.#extend();
     } else if (this.#final === this.#contiguous && !this.#ended) {
-      this.#ended = true;
-      this.#owner.consumedAll();
+      if (this.#broken) this.#owner.brokenOff(this.#broken);
+      else {
+        this.#ended = true;
+        this.#owner.consumedAll();
+      }
     }
     return chunk;
   }

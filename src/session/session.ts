@@ -31,22 +31,26 @@ import {
 } from "../wire/frame.ts";
 import { Writer } from "../wire/bytes.ts";
 import type { Role } from "../wire/hello.ts";
+import { Datagrams } from "./datagrams.ts";
 import { Governor } from "./governor.ts";
 import { INITIAL_WINDOW, MAX_WINDOW } from "./inbound.ts";
 import { Lane, type Notice } from "./lane.ts";
 import type { Piece, Segment } from "./outbound.ts";
 import { DEAD_MS, HEARTBEAT_MS, Pulse, TICK_MS } from "./pulse.ts";
 import { remoteError } from "./reasons.ts";
+import { soon } from "./soon.ts";
 import { Stream, type StreamOwner } from "./stream.ts";
 
 /** Streams the other side may have open at once: a busy port forward needs hundreds; each may hold a window of memory. */
 export const MAX_STREAMS = 4096;
 /** Memory that all windows of a session may grow to beyond their initial size: one fast stream in full, and others. */
 const WINDOW_BUDGET = 3 * MAX_WINDOW;
-/** A stream with more than this to send asks for bulk lanes. */
+/** Streams with more than this to send, all together, ask for bulk lanes. */
 const BULK = 16 * 1024;
 /** Beside bulk lanes the control lane carries interactive data only, and so much of it at once at most. */
 const CONTROL_FLIGHT = 128 * 1024;
+/** And so many messages a turn: what many streams have to say together is not a keystroke, and goes faster in large messages. */
+const CONTROL_BURST = 4;
 /** An acknowledgement waits for company this long, unless this many bytes have come. */
 const ACK_DELAY_MS = 10;
 const ACK_BYTES = 512 * 1024;
@@ -73,6 +77,8 @@ export interface SessionEvents {
   onsignal?: ((payload: Uint8Array) => void) | undefined;
   /** The session would use this many bulk lanes. */
   onwant?: ((lanes: number) => void) | undefined;
+  /** The session wants a datagram channel and has none. */
+  onwantdatagrams?: (() => void) | undefined;
   /** A lane was lost or closed; `left` remain. At 0 the session waits for a new one. */
   onlane?: ((id: number, left: number, reason: string) => void) | undefined;
   /** The session is over: undefined when all was well. */
@@ -80,6 +86,12 @@ export interface SessionEvents {
 }
 
 type State = "running" | "closing" | "closed";
+
+/** A segment in a message. */
+interface Sent {
+  readonly stream: Stream;
+  readonly segment: Segment;
+}
 
 interface DeadLane {
   readonly id: number;
@@ -95,6 +107,7 @@ export class Session implements SessionEvents {
   onrtt: SessionEvents["onrtt"];
   onsignal: SessionEvents["onsignal"];
   onwant: SessionEvents["onwant"];
+  onwantdatagrams: SessionEvents["onwantdatagrams"];
   onlane: SessionEvents["onlane"];
   onclosed: SessionEvents["onclosed"];
   /** Resolves when the session is over and all was well; rejects with the reason otherwise. */
@@ -113,17 +126,29 @@ export class Session implements SessionEvents {
   #bulkSince = Infinity;
 
   readonly #streams = new Map<number, Stream>();
-  #order: Stream[] = [];
+  /** Streams that may have something to send, in the order of their turns. */
+  readonly #ready = new Set<Stream>();
   /** Streams the other side opened and nobody has taken, or those who wait for one. */
   readonly #unclaimed: Stream[] = [];
   #diversion: ((stream: Stream) => boolean) | undefined;
   #claimants: { resolve: (stream: Stream) => void; reject: (error: Error) => void }[] = [];
-  #turn = 0;
   #nextId: number;
   #highestPeerId: number;
   #peerStreams = 0;
   #grown = 0;
   readonly #owner: StreamOwner;
+  readonly #datagrams = new Datagrams({
+    find: (id) => this.#streams.get(id),
+    ours: (id) => id % 2 === this.#nextId % 2,
+    opened: (id) => id <= (id % 2 === this.#nextId % 2 ? this.#nextId - 2 : this.#highestPeerId),
+    horizon: () => this.#highestPeerId,
+    want: () => {
+      if (this.datagramsWanted) this.onwantdatagrams?.();
+    },
+    broken: (cause) => {
+      this.#broken(cause);
+    },
+  });
 
   /** Control frames that must arrive, in order; those that must arrive on this lane; those that may be lost (PING, PONG). */
   #notices: Notice[] = [];
@@ -156,7 +181,8 @@ export class Session implements SessionEvents {
     });
     this.closed.catch(() => undefined);
     this.#owner = {
-      wake: () => {
+      wake: (stream) => {
+        this.#ready.add(stream);
         this.#wake();
       },
       sendFin: (stream, offset) => {
@@ -168,6 +194,9 @@ export class Session implements SessionEvents {
       sendReset: (stream, reason, text) => {
         this.#notify({ type: "RESET", stream: stream.id, reason, text });
       },
+      sendBreak: (stream, offset, reason, text) => {
+        this.#notify({ type: "BREAK", stream: stream.id, offset, reason, text });
+      },
       sendWindow: (stream, limit) => {
         this.#notify({ type: "WINDOW", stream: stream.id, limit });
       },
@@ -177,6 +206,10 @@ export class Session implements SessionEvents {
         return grant;
       },
       rtt: () => this.#pulse.rtt,
+      sendDatagram: (stream, payload) => this.#datagrams.send(stream.id, payload),
+      listens: (stream) => {
+        this.#datagrams.release(stream);
+      },
       gone: (stream) => {
         this.#forget(stream);
       },
@@ -234,7 +267,7 @@ export class Session implements SessionEvents {
         stream.openedOn = "known";
       },
     });
-    stream.welcome();
+    this.#welcome(stream);
     this.#wake();
     return stream;
   }
@@ -306,6 +339,26 @@ export class Session implements SessionEvents {
     this.#wake();
   }
 
+  /** Asks for a datagram channel, now and whenever it is lost. The other side need not ask. Idempotent. */
+  wantDatagrams(): void {
+    if (this.#state !== "closed") this.#datagrams.want();
+  }
+
+  /** Adds a datagram channel, made by either side, under a number of its own. It is no lane: the session lives without it. */
+  attachDatagrams(channel: Channel, id: number): void {
+    if (this.#state === "closed") channel.close();
+    else this.#datagrams.attach(channel, id);
+  }
+
+  get datagramsWanted(): boolean {
+    return this.#datagrams.wanted && !this.#goawaySent && !this.#error;
+  }
+
+  /** Whether datagrams can be sent now. */
+  get datagramsReady(): boolean {
+    return this.#datagrams.ready;
+  }
+
   /** Sends a message to the other side's `onsignal`; it arrives once, whatever channels die. */
   signal(payload: Uint8Array): void {
     this.#notify({ type: "SIGNAL", payload });
@@ -363,7 +416,7 @@ export class Session implements SessionEvents {
   #wake(): void {
     if (this.#pumpQueued) return;
     this.#pumpQueued = true;
-    queueMicrotask(() => {
+    soon(() => {
       this.#pumpQueued = false;
       this.#pump();
     });
@@ -374,18 +427,22 @@ export class Session implements SessionEvents {
     const control = this.#control;
     if (!control || this.#state === "closed") return;
     const bulk = this.#bulk();
-    while (this.#control === control && this.#sendControl(control, bulk.length > 0));
+    for (
+      let sent = 0;
+      this.#control === control && this.#sendControl(control, bulk.length > 0, sent);
+      sent++
+    );
     // The lane died under us; its heir may be one of the bulk lanes.
     if (this.#control !== control) return;
     this.#sendBulk(bulk);
     this.#consider();
   }
 
-  /** Builds and sends one control message; false when there was nothing to send or no room. */
-  #sendControl(lane: Lane, hasBulk: boolean): boolean {
+  /** Builds and sends one control message, after `sent` others this turn; false when there was nothing to send or no room. */
+  #sendControl(lane: Lane, hasBulk: boolean, sent: number): boolean {
     const writer = this.#writer.reset();
     const notices: Notice[] = [];
-    const segments: { stream: Stream; segment: Segment }[] = [];
+    const segments: Sent[] = [];
     for (const bytes of this.#fleeting.splice(0, 16)) writer.raw(bytes);
     this.#takeNotices(this.#urgent, writer, notices);
     // A frame that another lane may not have delivered must not be overtaken by a later one.
@@ -393,19 +450,18 @@ export class Session implements SessionEvents {
     if (writer.length > 0 || this.#acksOverdue()) this.#writeAcks(writer);
     const alone = !hasBulk || !this.#bulkWarm(lane);
     const flight = alone ? lane.modestAllowance(this.#pulse.leastRtt) : CONTROL_FLIGHT;
-    if (lane.flight < flight) {
-      for (const stream of this.#turns()) {
+    if (lane.flight < flight && (alone || sent < CONTROL_BURST)) {
+      for (const stream of this.#ready) {
         const free = MAX_CONTROL_MESSAGE - writer.length - DATA_OVERHEAD;
         if (free < 64) break;
-        if (!this.#ready(stream) || (!alone && stream.openedOn === "known" && !stream.interactive)) continue;
-        const segment = stream.take(free);
+        if (!this.#mayGo(stream) || (!alone && stream.openedOn === "known" && !stream.interactive)) continue;
+        const segment = this.#take(stream, free);
         if (!segment) continue;
         writeData(writer, stream.id, segment.offset, segment.pieces.map(view));
         segments.push({ stream, segment });
       }
     }
     if (writer.length === 0) return false;
-    if (segments.length > 0) this.#turn++;
     if (lane.send(writer.view(), notices, segments)) {
       for (const notice of notices) notice.sent?.(lane);
       return true;
@@ -441,26 +497,43 @@ export class Session implements SessionEvents {
     this.#limited = false;
     if (bulk.length === 0) return;
     for (;;) {
-      const stream = this.#turns().find(
-        (candidate) => candidate.openedOn === "known" && candidate.sendable > 0,
-      );
-      if (!stream) return;
+      if (!this.#someForBulk()) return;
       const lane = this.#roomiest(bulk);
       if (!lane) {
         this.#limited = true;
         return;
       }
-      const segment = stream.take(MAX_PAYLOAD);
-      if (!segment) return;
       const writer = this.#writer.reset();
-      writeData(writer, stream.id, segment.offset, segment.pieces.map(view));
-      if (!lane.send(writer.view(), [], [{ stream, segment }])) {
-        this.#takeBack([], [{ stream, segment }]);
+      const segments: Sent[] = [];
+      // What many streams have to say goes into one message.
+      for (const stream of this.#ready) {
+        const free = MAX_PAYLOAD - writer.length;
+        if (free <= DATA_OVERHEAD) break;
+        if (stream.openedOn !== "known") continue;
+        const segment = this.#take(stream, segments.length === 0 ? free : free - DATA_OVERHEAD);
+        if (!segment) continue;
+        writeData(writer, stream.id, segment.offset, segment.pieces.map(view));
+        segments.push({ stream, segment });
+      }
+      if (!lane.send(writer.view(), [], segments)) {
+        this.#takeBack([], segments);
         this.#lose(lane, "the channel closed");
         return;
       }
-      this.#turn++;
     }
+  }
+
+  #someForBulk(): boolean {
+    for (const stream of this.#ready) if (stream.openedOn === "known" && stream.sendable > 0) return true;
+    return false;
+  }
+
+  /** Takes a segment off a stream, whose next turn comes after all others'. */
+  #take(stream: Stream, max: number): Segment | undefined {
+    const segment = stream.take(max);
+    this.#ready.delete(stream);
+    if (segment && stream.sendable > 0) this.#ready.add(stream);
+    return segment;
   }
 
   /** The lane with the smallest share of its allowance in flight, if any has room. */
@@ -475,17 +548,9 @@ export class Session implements SessionEvents {
     return best;
   }
 
-  /** Streams in the order of their turns. */
-  #turns(): Stream[] {
-    const count = this.#order.length;
-    if (count <= 1) return this.#order;
-    const start = this.#turn % count;
-    return [...this.#order.slice(start), ...this.#order.slice(0, start)];
-  }
-
   /** Whether data of the stream may go on the control lane: OPEN went before it there, or has arrived. */
-  #ready(stream: Stream): boolean {
-    return stream.sendable > 0 && (stream.openedOn === "known" || stream.openedOn === this.#control?.id);
+  #mayGo(stream: Stream): boolean {
+    return stream.openedOn === "known" || stream.openedOn === this.#control?.id;
   }
 
   #bulk(): Lane[] {
@@ -506,9 +571,12 @@ export class Session implements SessionEvents {
     return false;
   }
 
-  #takeBack(notices: readonly Notice[], segments: readonly { stream: Stream; segment: Segment }[]): void {
+  #takeBack(notices: readonly Notice[], segments: readonly Sent[]): void {
     this.#notices = [...notices, ...this.#notices];
-    for (const { stream, segment } of segments) stream.takeBack(segment);
+    for (const { stream, segment } of segments) {
+      stream.takeBack(segment);
+      this.#ready.add(stream);
+    }
   }
 
   // ---- acknowledgements ---------------------------------------------------------------------------------------------
@@ -567,13 +635,17 @@ export class Session implements SessionEvents {
       if (this.#notices.length + (this.#control?.notices ?? 0) > MAX_NOTICES)
         throw new DcpipeError("LIMIT", "it makes us answer and does not listen");
     } catch (cause) {
-      const error =
-        cause instanceof DcpipeError ? cause : new DcpipeError("PROTOCOL", String(cause), { cause });
-      const local = new DcpipeError(error.code, `the other side broke the protocol: ${error.message}`, {
-        cause,
-      });
-      void this.abort(error.code === "LIMIT" ? "LIMIT" : "PROTOCOL", error.message, local);
+      this.#broken(cause);
     }
+  }
+
+  #broken(cause: unknown): void {
+    const error =
+      cause instanceof DcpipeError ? cause : new DcpipeError("PROTOCOL", String(cause), { cause });
+    const local = new DcpipeError(error.code, `the other side broke the protocol: ${error.message}`, {
+      cause,
+    });
+    void this.abort(error.code === "LIMIT" ? "LIMIT" : "PROTOCOL", error.message, local);
   }
 
   #handle(frame: Frame): void {
@@ -595,8 +667,12 @@ export class Session implements SessionEvents {
         break;
       case "WINDOW":
         this.#find(frame.stream)?.granted(frame.limit);
-        this.#wake();
         break;
+      case "BREAK":
+        this.#find(frame.stream)?.finish(frame.offset, remoteError(frame.reason, frame.text));
+        break;
+      case "DATAGRAM":
+        throw new DcpipeError("PROTOCOL", "a datagram among what must arrive");
       case "ACK":
         this.#acked(frame.channel, frame.count);
         break;
@@ -617,6 +693,8 @@ export class Session implements SessionEvents {
       case "SIGNAL":
         this.onsignal?.(frame.payload);
         break;
+      case "DATAGRAM":
+        throw new DcpipeError("PROTOCOL", "a datagram on a channel that is not for datagrams");
     }
   }
 
@@ -647,7 +725,7 @@ export class Session implements SessionEvents {
     this.#peerStreams++;
     const stream = new Stream(this.#owner, id, header.slice(), "known");
     this.#adopt(stream);
-    stream.welcome();
+    this.#welcome(stream);
     if (this.#diversion?.(stream) === true) return;
     const claimant = this.#claimants.shift();
     if (claimant) claimant.resolve(stream);
@@ -656,12 +734,17 @@ export class Session implements SessionEvents {
 
   #adopt(stream: Stream): void {
     this.#streams.set(stream.id, stream);
-    this.#order.push(stream);
+  }
+
+  /** A session's only stream is there to carry much. Of many most carry little, and the others would miss their idle credit. */
+  #welcome(stream: Stream): void {
+    if (this.#streams.size === 1) stream.welcome();
   }
 
   #forget(stream: Stream): void {
     if (!this.#streams.delete(stream.id)) return;
-    this.#order = this.#order.filter((other) => other !== stream);
+    this.#ready.delete(stream);
+    this.#datagrams.forget(stream.id);
     this.#grown -= stream.extraWindow - INITIAL_WINDOW;
     if (stream.id % 2 !== this.#nextId % 2) this.#peerStreams--;
     if (this.#state === "closing" || this.#goawayReceived) this.#farewell();
@@ -705,6 +788,8 @@ export class Session implements SessionEvents {
     }
     if (this.#lanes.size === 0) {
       this.#fleeting = [];
+      // The path is gone; a channel made in the next epoch is sure to use the new one.
+      this.#datagrams.drop();
       // Nothing is owed to us any more: the other side has hung up after both said good-bye.
       if (this.#goawaySent || this.#error) {
         this.#finish(this.#error);
@@ -781,7 +866,9 @@ export class Session implements SessionEvents {
   /** Asks for bulk lanes when a stream first has more than a little to send. */
   #consider(): void {
     if (this.#governor || !this.#pulse.sure) return;
-    if (!this.#order.some((stream) => stream.pending > BULK)) return;
+    let pending = 0;
+    for (const stream of this.#ready) pending += stream.pending;
+    if (pending <= BULK) return;
     this.#governor = new Governor(this.#pulse.leastRtt);
     this.#want(this.#governor.target);
   }
@@ -862,6 +949,7 @@ export class Session implements SessionEvents {
     this.#lanes.clear();
     this.#dead.clear();
     this.#control = undefined;
+    this.#datagrams.close();
     const reason = error ?? new DcpipeError("CLOSED", "the session is closed");
     for (const stream of [...this.#streams.values()]) stream.fail(reason);
     for (const { reject } of this.#claimants.splice(0)) reject(reason);

@@ -4,27 +4,32 @@
  *   writing                                   reading
  *   open --end()--> FIN sent --FIN_ACK--> done    open --FIN--> all consumed: FIN_ACK sent --> done
  *     \________________ RESET, either way ______________/
+ *      \--breakOff()--> BREAK: the reader gets what came before, then the error, and answers with RESET
  *
  * `end()` resolves when the other side's reader has consumed everything: FIN is not success, the acknowledgement is.
  */
 import { DcpipeError } from "../errors.ts";
 import type { Reason } from "../wire/frame.ts";
 import { Inbound, type InboundOwner } from "./inbound.ts";
-import { Outbound, type Segment } from "./outbound.ts";
+import { Outbound, WRITE_BUFFER, type Segment } from "./outbound.ts";
 
 /** A stream with no more than this waiting, and no more than this unacknowledged, is interactive. */
 const INTERACTIVE = 8 * 1024;
 
 /** What a stream asks of its session. */
 export interface StreamOwner {
-  /** There is something to send. */
-  wake(): void;
+  /** There is something to send on this stream. */
+  wake(stream: Stream): void;
   sendFin(stream: Stream, offset: number): void;
   sendFinAck(stream: Stream): void;
   sendReset(stream: Stream, reason: Reason, text: string): void;
+  sendBreak(stream: Stream, offset: number, reason: Reason, text: string): void;
   sendWindow(stream: Stream, limit: number): void;
   budget(wanted: number): number;
   rtt(): number;
+  sendDatagram(stream: Stream, payload: Uint8Array): boolean;
+  /** The stream listens to datagrams from now on: those that wait for it are due. */
+  listens(stream: Stream): void;
   /** Both directions are done, or the stream was reset. */
   gone(stream: Stream): void;
 }
@@ -46,8 +51,11 @@ export class Stream {
   #writingDone = false;
   #readingDone = false;
   #error: DcpipeError | undefined;
+  #brokenOff = false;
   #readable: ReadableStream<Uint8Array> | undefined;
   #writable: WritableStream<Uint8Array> | undefined;
+  #ondatagram: ((payload: Uint8Array) => void) | undefined;
+  #listened = false;
 
   constructor(owner: StreamOwner, id: number, header: Uint8Array, openedOn: "known" | undefined) {
     this.#owner = owner;
@@ -68,6 +76,10 @@ export class Stream {
         this.#readingDone = true;
         owner.sendFinAck(this);
         this.#settle();
+      },
+      brokenOff: (error) => {
+        owner.sendReset(this, "CLOSED", "");
+        this.fail(error);
       },
       budget: (wanted) => owner.budget(wanted),
       rtt: () => owner.rtt(),
@@ -101,15 +113,19 @@ export class Stream {
   /** Queues a copy of the bytes. Resolves when there is room for more. */
   write(chunk: Uint8Array): Promise<void> {
     const room = this.#outbound.write(chunk);
-    this.#owner.wake();
+    this.#owner.wake(this);
     return room;
+  }
+
+  /** A writer should wait: so much was written and has not left. */
+  get full(): boolean {
+    return this.#outbound.pending >= WRITE_BUFFER;
   }
 
   /** Ends this direction. Resolves when the other side's reader has consumed everything. */
   end(): Promise<void> {
     if (!this.#error && this.#outbound.final === undefined) {
       this.#owner.sendFin(this, this.#outbound.end());
-      this.#owner.wake();
     }
     return this.#finAcked.promise;
   }
@@ -119,6 +135,23 @@ export class Stream {
     if (this.#error || (this.#readingDone && this.#writingDone)) return;
     this.#owner.sendReset(this, reason, text);
     this.fail(new DcpipeError(reason, text || "the stream was closed"));
+  }
+
+  /**
+   * Breaks this direction off: the other side reads what was written until now, and then fails with `reason`; both directions are over
+   * then. Here reading ends at once. Idempotent.
+   */
+  breakOff(reason: Reason, text = ""): void {
+    if (this.#error || this.#brokenOff || (this.#readingDone && this.#writingDone)) return;
+    if (this.#writingDone) {
+      this.reset(reason, text);
+      return;
+    }
+    this.#brokenOff = true;
+    const error = new DcpipeError(reason, text || "the stream was broken off");
+    this.#inbound.fail(error);
+    this.#finAcked.reject(error);
+    this.#owner.sendBreak(this, this.#outbound.end(), reason, text);
   }
 
   /** The reading direction as a Web Stream; cancelling it resets the stream. */
@@ -156,7 +189,35 @@ export class Stream {
     return this.#writable;
   }
 
+  /**
+   * Sends a datagram of at most MAX_DATAGRAM bytes beside the stream: it may be lost, and overtake others. False when no datagram
+   * channel stands (`session.wantDatagrams`), when it is too long and when the stream is over. True is no promise either.
+   */
+  sendDatagram(payload: Uint8Array): boolean {
+    return (
+      !this.#error && !(this.#readingDone && this.#writingDone) && this.#owner.sendDatagram(this, payload)
+    );
+  }
+
+  /** Gets the other side's datagrams; the bytes are valid until it returns. The first ones wait a little until it is set. */
+  get ondatagram(): ((payload: Uint8Array) => void) | undefined {
+    return this.#ondatagram;
+  }
+
+  set ondatagram(listener: ((payload: Uint8Array) => void) | undefined) {
+    this.#ondatagram = listener;
+    if (this.#listened || !listener) return;
+    this.#listened = true;
+    this.#owner.listens(this);
+  }
+
   // What follows is for the session alone.
+
+  /** Hands a datagram over; false when nobody has listened yet. */
+  datagram(payload: Uint8Array): boolean {
+    if (this.#listened) this.#ondatagram?.(payload);
+    return this.#listened;
+  }
 
   get sendable(): number {
     return this.#error ? 0 : this.#outbound.sendable;
@@ -196,12 +257,14 @@ export class Stream {
     this.#inbound.receive(offset, payload);
   }
 
-  finish(offset: number): void {
-    this.#inbound.finish(offset);
+  finish(offset: number, broken?: DcpipeError): void {
+    this.#inbound.finish(offset, broken);
   }
 
   granted(limit: number): void {
-    if (limit > this.#outbound.limit) this.#outbound.limit = limit;
+    if (limit <= this.#outbound.limit) return;
+    this.#outbound.limit = limit;
+    this.#owner.wake(this);
   }
 
   /** FIN_ACK came. Throws PROTOCOL when no FIN or not all bytes were sent. */

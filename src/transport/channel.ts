@@ -1,4 +1,7 @@
-/** A channel: messages in order, each whole, until one end closes. Lost messages mean a closed channel. */
+/**
+ * A channel: messages in order, each whole, until one end closes. Lost messages mean a closed channel. Of a datagram channel only
+ * "each whole" is true: its messages may be lost, and overtake each other.
+ */
 export interface Channel {
   /** Bytes accepted by `send` that have not left this process's queue. */
   readonly bufferedAmount: number;

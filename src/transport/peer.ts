@@ -1,5 +1,5 @@
 /**
- * One WebRTC peer connection with one negotiated data channel (id 0), as the rest of the house sees it. An adapter
+ * One WebRTC peer connection with one negotiated data channel (id 0), or two, as the rest of the house sees it. An adapter
  * (node/rtc.ts, one day browser/rtc.ts) implements it; nothing above knows whose WebRTC it is.
  *
  *   create --> gathering --> checking --> connected --> open --> closed
@@ -51,6 +51,11 @@ export interface PeerConfig {
   readonly relayOnly: boolean;
   /** Path MTU in bytes, IP header included. */
   readonly mtu: number;
+  /**
+   * Whether there is a second negotiated channel, id 1, unordered and without retransmissions. Closing either of the two closes
+   * both, with the connection.
+   */
+  readonly datagrams: boolean;
 }
 
 /** How the packets go, as ICE sees it. */
@@ -65,6 +70,8 @@ export interface Peer {
   readonly state: PeerState;
   /** Present once `state` is "open". */
   readonly channel: Channel | undefined;
+  /** The channel that may lose and reorder, if it was asked for: present once `state` is "open". */
+  readonly datagrams: Channel | undefined;
   /** Local addresses found so far. */
   readonly candidates: readonly Candidate[];
   onstate: ((state: PeerState) => void) | undefined;

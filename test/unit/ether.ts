@@ -21,11 +21,14 @@ class EtherChannel implements Channel {
   onclose: (() => void) | undefined;
   other: EtherChannel | undefined;
   readonly #peer: EtherPeer;
+  /** Loses and reorders, as the ether says. */
+  readonly #lossy: boolean;
   #onmessage: ((message: Uint8Array) => void) | undefined;
   #early: Uint8Array[] = [];
 
-  constructor(peer: EtherPeer) {
+  constructor(peer: EtherPeer, lossy: boolean) {
     this.#peer = peer;
+    this.#lossy = lossy;
   }
 
   get onmessage(): ((message: Uint8Array) => void) | undefined {
@@ -40,7 +43,9 @@ class EtherChannel implements Channel {
   send(message: Uint8Array): boolean {
     if (this.closed) return false;
     const copy = message.slice();
-    this.#peer.host.send(this.#peer, copy.length, () => this.other?.receive(copy));
+    const deliver = (): void => this.other?.receive(copy);
+    if (this.#lossy) this.#peer.host.ether.scatter(deliver);
+    else this.#peer.host.send(this.#peer, copy.length, deliver);
     return true;
   }
 
@@ -65,6 +70,7 @@ class EtherPeer implements Peer {
   readonly rtt = undefined;
   state: PeerState = "checking";
   channel: EtherChannel | undefined;
+  datagrams: EtherChannel | undefined;
   candidates: Candidate[] = [];
   onstate: ((state: PeerState) => void) | undefined;
   oncandidate: ((candidate: Candidate) => void) | undefined;
@@ -152,7 +158,10 @@ class EtherPeer implements Peer {
         });
     }
     this.onstate?.(state);
-    if (state === "failed" || state === "closed") this.channel?.lost();
+    if (state === "failed" || state === "closed") {
+      this.channel?.lost();
+      this.datagrams?.lost();
+    }
   }
 }
 
@@ -218,6 +227,8 @@ export class Ether {
   largest = Infinity;
   /** Peers that meet get no further than this. */
   reach: "connected" | "open" = "open";
+  /** Milliseconds that a datagram takes, undefined for one that is lost. */
+  datagramMs: () => number | undefined = () => this.delayMs;
   #up = true;
 
   get up(): boolean {
@@ -229,6 +240,15 @@ export class Ether {
     this.#up = up;
     if (up) for (const arrive of this.held.splice(0)) arrive();
     this.look();
+  }
+
+  /** A datagram goes its own way, and nobody sends it again. */
+  scatter(deliver: () => void): void {
+    const delay = this.up ? this.datagramMs() : undefined;
+    if (delay === undefined) return;
+    setTimeout(() => {
+      if (this.up) deliver();
+    }, delay);
   }
 
   /** Joins the peers that find each other. */
@@ -255,10 +275,14 @@ export class Ether {
     for (const peer of pair) {
       peer.heard();
       peer.enter("connected");
-      if (reach === "open") peer.channel = new EtherChannel(peer);
+      if (reach !== "open") continue;
+      peer.channel = new EtherChannel(peer, false);
+      if (peer.config.datagrams) peer.datagrams = new EtherChannel(peer, true);
     }
     if (a.channel) a.channel.other = b.channel;
     if (b.channel) b.channel.other = a.channel;
+    if (a.datagrams) a.datagrams.other = b.datagrams;
+    if (b.datagrams) b.datagrams.other = a.datagrams;
     if (reach === "open") for (const peer of pair) peer.enter("open");
   }
 }

@@ -18,6 +18,9 @@ function inbound({ budget = Infinity, rtt = 10 } = {}): {
     consumedAll: () => {
       all = true;
     },
+    brokenOff: (error) => {
+      half.fail(error);
+    },
     budget: (wanted) => {
       const grant = Math.min(wanted, left);
       left -= grant;

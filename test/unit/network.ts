@@ -180,6 +180,47 @@ export class MemoryLane {
   }
 }
 
+/** One end of a datagram channel: what it sends takes so many milliseconds, each message its own, undefined for a lost one. */
+export class DatagramEnd extends MemoryChannel {
+  delay: () => number | undefined;
+
+  constructor(delay: () => number | undefined) {
+    super({
+      schedule: (deliver) => {
+        setTimeout(deliver, this.#next);
+      },
+    });
+    this.delay = delay;
+  }
+
+  #next = 0;
+
+  override send(message: Uint8Array): boolean {
+    const delay = this.delay();
+    if (this.closed || delay === undefined) return !this.closed;
+    this.#next = delay;
+    return super.send(message);
+  }
+
+  override close(): void {
+    this.#next = 0;
+    super.close();
+  }
+}
+
+/** A channel that loses and reorders, attached to both sessions. Its ends are those of the side that sends. */
+export function addDatagrams(
+  pair: Pair,
+  id: number,
+  delay: () => number | undefined = () => 5,
+): Readonly<Record<Side, DatagramEnd>> {
+  const ends = { waiting: new DatagramEnd(delay), joining: new DatagramEnd(delay) };
+  ends.waiting.other = ends.joining;
+  ends.joining.other = ends.waiting;
+  for (const side of SIDES) pair[side].attachDatagrams(ends[side], id);
+  return ends;
+}
+
 /** Two sessions with a control lane between them. */
 export interface Pair {
   readonly waiting: Session;

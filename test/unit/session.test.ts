@@ -254,8 +254,54 @@ describe("a stream", () => {
       EXISTS: "REFUSED",
       CHECKSUM: "CHECKSUM",
       NO_SPACE: "NO_SPACE",
+      CONNECTION_REFUSED: "CONNECTION_REFUSED",
+      CONNECTION_RESET: "CONNECTION_RESET",
+      UNREACHABLE: "UNREACHABLE",
+      NAME_UNKNOWN: "NAME_UNKNOWN",
+      TIMEOUT: "TIMEOUT",
     };
     expect(closed.state).toBe(means[reason] ?? "INCOMPLETE");
+  });
+
+  test("broken off: what was written before comes, then the reason", async () => {
+    const [mine, theirs] = await open(pair);
+    void mine.write(bytes(100_000));
+    mine.breakOff("CONNECTION_RESET", "by its other end");
+    await expect(mine.read()).rejects.toMatchObject({ code: "CONNECTION_RESET" });
+    let got = 0;
+    const reading = (async () => {
+      for (let chunk = await theirs.read(); chunk; chunk = await theirs.read()) got += chunk.length;
+    })();
+    await expect(within(reading)).rejects.toThrow("connection reset there: by its other end");
+    expect(got).toBe(100_000);
+    await pass(50);
+    expect(pair.waiting.streams + pair.joining.streams).toBe(0);
+  });
+
+  test("broken off after its end: the reader still gets everything, then the reason", async () => {
+    const [mine, theirs] = await open(pair);
+    await mine.write(bytes(70_000));
+    mine.end().catch(() => undefined);
+    mine.breakOff("CONNECTION_RESET");
+    let got = 0;
+    const reading = (async () => {
+      for (let chunk = await theirs.read(); chunk; chunk = await theirs.read()) got += chunk.length;
+    })();
+    await expect(within(reading)).rejects.toMatchObject({ code: "CONNECTION_RESET" });
+    expect(got).toBe(70_000);
+    await pass(50);
+    expect(pair.waiting.streams + pair.joining.streams).toBe(0);
+  });
+
+  test("broken off when all it wrote is consumed: the other direction ends too", async () => {
+    const [mine, theirs] = await open(pair);
+    const ended = mine.end();
+    expect(await within(theirs.read())).toBeUndefined();
+    await within(ended);
+    mine.breakOff("CONNECTION_RESET");
+    await expect(within(theirs.closed)).rejects.toMatchObject({ code: "CONNECTION_RESET" });
+    await pass(50);
+    expect(pair.waiting.streams + pair.joining.streams).toBe(0);
   });
 
   test("reset before it was accepted is seen by who accepts it", async () => {

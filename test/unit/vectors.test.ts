@@ -12,6 +12,7 @@ import { readCandidates, writeCandidates } from "../../src/wire/candidate.ts";
 import { formatCode, formatLink, parseCode, parsePeer } from "../../src/wire/code.ts";
 import { decodeFrames, FRAME, REASONS, writeFrame, type Frame } from "../../src/wire/frame.ts";
 import { decodeRecord, encodeRecord } from "../../src/wire/file.ts";
+import { decodeForwardRecord, encodeForwardRecord, MAX_FORWARD_RECORD } from "../../src/wire/forward.ts";
 import { decodeHeader, encodeHeader } from "../../src/wire/header.ts";
 import {
   decodeHello,
@@ -48,6 +49,7 @@ const LAYERS = [
   "candidates",
   "lane",
   "record",
+  "forward",
   "token",
   "code",
   "rendezvous",
@@ -196,6 +198,12 @@ function record(body: Uint8Array): Outcome {
   const value = by("record", () => decodeRecord(body));
   const reader = new Reader(encodeRecord(value));
   return { value, again: hex(reader.take(reader.varint())) };
+}
+
+function forward(body: Uint8Array): Outcome {
+  const value = by("forward", () => decodeForwardRecord(body));
+  const reader = new Reader(encodeForwardRecord(value));
+  return { value, again: hex(reader.take(reader.varint(MAX_FORWARD_RECORD))) };
 }
 
 /** A run of CPace, from both ends. */
@@ -349,6 +357,7 @@ const INPUTS: Readonly<Record<string, (body: string) => Outcome>> = {
   },
   lane: (body) => lane(bytes(body)),
   record: (body) => record(bytes(body)),
+  forward: (body) => forward(bytes(body)),
   offer: (body) => pasted(body, "offer"),
   answer: (body) => pasted(body, "answer"),
   cpace,

@@ -17,6 +17,8 @@ export type Address =
 export interface Connection {
   /** Who is at the other end, for people: `127.0.0.1:53122`, or the path. */
   readonly remote: string;
+  /** The IP address of our end; "" for a unix socket. */
+  readonly local: string;
   /** Bytes came; they may be used until the callback returns. */
   ondata: ((chunk: Uint8Array) => void) | undefined;
   /** The other end has ended its direction (FIN): all it sent has come by `ondata`. */
