@@ -11,6 +11,7 @@
  *   const { session } = connect(offer);                   // the other
  *   const stream = (await session).open(header);
  */
+import type { Network } from "./apps/forward/network.ts";
 import type { JoiningByCode, WaitingByCode } from "./connect/code.ts";
 import type { KnownPeer } from "./connect/appointment.ts";
 import type {
@@ -22,8 +23,11 @@ import type {
 } from "./connect/known.ts";
 import type { CodeOptions, ConnectOptions, Platform } from "./connect/options.ts";
 import * as token from "./connect/token.ts";
+import { resolveName } from "./node/names.ts";
 import { createPeer } from "./node/rtc.ts";
 import { findStunServer } from "./node/stun.ts";
+import { dialTcp, listenTcp } from "./node/tcp.ts";
+import { dialDatagrams, listenDatagrams } from "./node/udp.ts";
 import { randomCertificate } from "./transport/certificate.ts";
 import type { DoorPurpose } from "./signalling/known.ts";
 import type { Code } from "./wire/code.ts";
@@ -38,6 +42,15 @@ const platform: Platform = {
     hold: async (options) => (await import("./lan.ts")).lan.hold(options),
     find: async (options) => (await import("./lan.ts")).lan.find(options),
   },
+};
+
+/** The network of this machine, for forwards. */
+export const network: Network = {
+  listen: listenTcp,
+  dial: dialTcp,
+  listenDatagrams,
+  dialDatagrams,
+  resolve: resolveName,
 };
 
 /** Waits for another machine; resolves when the offer token is ready. */
@@ -123,6 +136,14 @@ export {
 export { pipe, type PipeOptions } from "./apps/pipe.ts";
 export { sendFiles, type SendOptions } from "./apps/send.ts";
 export { receiveFiles, type Conflict, type Listed, type Offer, type ReceiveOptions } from "./apps/receive.ts";
+export type {
+  Address,
+  Connection,
+  DatagramListener,
+  DatagramSocket,
+  Listener,
+  Network,
+} from "./apps/forward/network.ts";
 export { limitSource } from "./apps/limit.ts";
 export type { Carried } from "./apps/forward/carry.ts";
 export { parseRule, type Rule } from "./apps/forward/access.ts";
