@@ -12,6 +12,7 @@ import { meet } from "./meet.ts";
 import { parseRate } from "./options.ts";
 import { runProcess, type Around } from "./process.ts";
 import { canAsk } from "./prompt.ts";
+import { prepareToRemember, remember } from "./remember.ts";
 import { verify } from "./verify.ts";
 
 /** Sessions of --multi that lost their connection and have not come back: beyond so many the oldest is given up. */
@@ -27,11 +28,14 @@ export async function runForward(given: ForwardArguments): Promise<never> {
   const command: Command = {
     argument: plan.peer,
     options,
+    purpose: "forward",
+    meets: "forward",
     stdinIsPayload: false,
     counterpart: (peer) => `dcpipe forward ${counterTargets(plan)}${peer}`,
   };
   return runProcess(command, async (around) => {
     const { ui, signal } = around;
+    await prepareToRemember(command, ui);
     const console = new Console(ui, signal);
     const forwarding = new Forwarding({
       network,
@@ -114,6 +118,7 @@ async function meetNext(command: Command, around: Around): Promise<Met> {
   const met = await meet(command, around.ui, around.signal);
   around.hold(met.session);
   if (command.options.verify) await verify(command, met, around.ui, around.signal);
+  await remember(command, met, around.ui);
   return met;
 }
 
