@@ -39,13 +39,13 @@ export async function waitByCode(
   preload();
   let meetKnown!: (met: Met) => void;
   const metKnown = new Promise<Met>((resolve) => (meetKnown = resolve));
-  const known = waitForRemembered(rendezvous, network, command, ui, meetKnown);
+  const known = waitForRemembered({ rendezvous, network, command, ui, many: false, onmet: meetKnown });
   try {
     await drawn;
     return await Promise.race([
       waiting.session.then(async (session): Promise<Met> => {
         const verifier = await waiting.verifier;
-        return { session, role: "waiting", verifier, rendezvous };
+        return { session, role: "waiting", verifier, joined: false, rendezvous };
       }),
       metKnown,
     ]);
@@ -86,7 +86,7 @@ export async function joinByCode(
   await ui.wait("Connecting");
   try {
     const session = await joining.session;
-    return { session, role: "joining", verifier: await joining.verifier, rendezvous };
+    return { session, role: "joining", verifier: await joining.verifier, joined: true, rendezvous };
   } finally {
     joining.close();
     ui.stopWaiting();

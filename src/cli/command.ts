@@ -24,8 +24,12 @@ export interface Met {
   readonly role: Role;
   /** The short authentication string. */
   readonly verifier: string;
-  /** The remembered peer at the other end. */
-  readonly peer?: string | undefined;
+  /** This side was given a PEER, or found an offer. */
+  readonly joined: boolean;
+  /** The remembered peer at the other end: known by then, or remembered in this session. */
+  peer?: string | undefined;
+  /** It has become one. */
+  onremembered?: (() => void) | undefined;
   /** Where the two have met, when there was a rendezvous. */
   readonly rendezvous?: string | undefined;
 }

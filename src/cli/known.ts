@@ -15,6 +15,7 @@ import {
   type WaitingKnown,
 } from "../index.ts";
 import type { Command, Met } from "./command.ts";
+import { networkOf } from "./network.ts";
 import { findRendezvous, type CommonOptions } from "./options.ts";
 import type { Ui } from "./ui.ts";
 
@@ -61,6 +62,8 @@ export async function joinRemembered(
     { own: purpose, other: meets },
     {
       ...network,
+      // A forward is there to stay: it waits until the other side comes.
+      timeout: network.timeout ?? (purpose === "forward" ? 0 : undefined),
       rendezvous,
       lan: options.lan,
       onevent: (event) => {
@@ -74,25 +77,42 @@ export async function joinRemembered(
     const { session, role, verifier } = await joining.met;
     openStore(ui).seen(peer.name);
     const url = rendezvous === false ? undefined : (rendezvous ?? peer.rendezvous ?? undefined);
-    return { session, role, verifier, peer: peer.name, rendezvous: url };
+    return { session, role, verifier, joined: true, peer: peer.name, rendezvous: url };
   } finally {
     joining.close();
     ui.stopWaiting();
   }
 }
 
+/** Joins a remembered peer that was met before, and waits for it as long as it takes. Rejects with USAGE when it was forgotten since. */
+export async function joinAgain(name: string, command: Command, ui: Ui, signal: AbortSignal): Promise<Met> {
+  const peer = openStore(ui).find(name);
+  if (!peer) throw notRemembered(name);
+  return joinRemembered(peer, { ...networkOf(command, ui, signal), timeout: 0 }, command, ui);
+}
+
 /**
  * Waits for remembered peers beside a code, where the command takes and does not give: what `send` and `pipe` give away is meant for
  * who has the code. `onmet` is called with the first one, or with each of `many` until `close`.
  */
-export function waitForRemembered(
-  rendezvous: string | undefined,
-  network: ConnectOptions,
-  command: Command,
-  ui: Ui,
-  onmet: (met: Met) => void,
-  many = false,
-): { close(): void } {
+export function waitForRemembered({
+  rendezvous,
+  network,
+  command,
+  ui,
+  only,
+  many,
+  onmet,
+}: {
+  readonly rendezvous: string | undefined;
+  readonly network: ConnectOptions;
+  readonly command: Command;
+  readonly ui: Ui;
+  /** This peer and no other. */
+  readonly only?: string;
+  readonly many: boolean;
+  readonly onmet: (met: Met) => void;
+}): { close(): void } {
   const waiting: Promise<WaitingKnown>[] = [];
   const standing: WaitingKnown[] = [];
   let over = false;
@@ -111,7 +131,7 @@ export function waitForRemembered(
   const store = openStore(ui);
   const { peers, problems } = store.list();
   for (const problem of problems) ui.note(problem.message);
-  const chosen = peers.slice(0, MAX_WAITED_FOR);
+  const chosen = peers.filter(({ name }) => only === undefined || name === only).slice(0, MAX_WAITED_FOR);
   for (const peer of chosen) {
     const known = waitKnown(peer, purpose, {
       ...network,
@@ -133,7 +153,7 @@ export function waitForRemembered(
         }
         if (!many) close();
         store.seen(peer.name);
-        onmet({ session, role, verifier, peer: peer.name, rendezvous });
+        onmet({ session, role, verifier, joined: false, peer: peer.name, rendezvous });
       },
     });
     known.then(
@@ -144,7 +164,7 @@ export function waitForRemembered(
     );
     waiting.push(known);
   }
-  if (chosen.length > 0)
+  if (chosen.length > 0 && only === undefined)
     ui.note(`remembered peers need no code: ${chosen.map(({ name }) => name).join(", ")} (--no-known)`);
   return { close };
 }

@@ -7,23 +7,18 @@
  *   none of them, and a rendezvous or --lan      ->  wait by code; receive waits for remembered peers, too
  *   none of them                                 ->  wait by token
  */
-import { findOffer, parsePeer, parseRendezvousUrl, type ConnectOptions } from "../index.ts";
+import { findOffer, parsePeer, parseRendezvousUrl } from "../index.ts";
 import { joinByCode, waitByCode } from "./code.ts";
 import type { Command, Met } from "./command.ts";
 import { findRemembered, joinRemembered } from "./known.ts";
-import { connectOptions, findPeer, findRendezvous } from "./options.ts";
+import { networkOf } from "./network.ts";
+import { findPeer, findRendezvous } from "./options.ts";
 import { joinByToken, viaOffer, waitByToken } from "./token.ts";
 import type { Ui } from "./ui.ts";
 
 export async function meet(command: Command, ui: Ui, signal: AbortSignal): Promise<Met> {
   const { options, argument } = command;
-  const network: ConnectOptions = {
-    ...connectOptions(options),
-    signal,
-    onevent: (event) => {
-      ui.connection(event);
-    },
-  };
+  const network = networkOf(command, ui, signal);
   const text = await findPeer(argument, options, command.stdinIsPayload);
   if (options.via !== undefined)
     return joinByToken(await viaOffer(options.via, signal), network, command, ui, signal);

@@ -86,6 +86,8 @@ export async function remember(command: Command, met: Met, ui: Ui): Promise<void
         created: new Date(),
       });
       ui.remembered(own.name, host);
+      met.peer = own.name;
+      met.onremembered?.();
       return Promise.resolve();
     },
   });
