@@ -46,7 +46,8 @@ export class ForwardSession {
   readonly ready: Promise<void>;
   #resolveReady!: () => void;
   #rejectReady!: (error: Error) => void;
-  #unanswered = 0;
+  /** Which listeners that we asked for the other side has said nothing of. */
+  readonly #unanswered = new Set<number>();
 
   constructor(session: Session, role: Role, home: Home) {
     this.#session = session;
@@ -102,8 +103,10 @@ export class ForwardSession {
     }
     if (header.kind === "connect") void acceptConnection(stream, header.target, this.#acceptor);
     else if (header.kind === "flow") void acceptFlow(stream, header.target, this.#acceptor);
-    else if (header.kind === "forward" && this.#role === "waiting" && !this.#control) this.#begin(stream);
-    else {
+    else if (header.kind === "forward") {
+      if (this.#role === "waiting" && !this.#control) this.#begin(stream);
+      else void this.#session.abort("PROTOCOL", "a second stream of what is offered and asked for");
+    } else {
       const text = `it runs "dcpipe forward", which does not go with "dcpipe ${header.kind}"`;
       stream.reset("REFUSED", text);
       const error = `the other side runs "dcpipe ${header.kind}", which does not go with "dcpipe forward"`;
@@ -134,13 +137,13 @@ export class ForwardSession {
     this.#control = control;
     for (const { protocol, target } of this.#home.offers) control.send({ type: "OFFER", protocol, target });
     control.send({ type: "OFFERED" });
-    this.#unanswered = this.#home.remotes.length;
     for (const [id, forward] of this.#home.remotes.entries()) {
       this.#asked.set(id, forward);
+      this.#unanswered.add(id);
       const target = formatTarget(forward.target, forward.protocol);
       control.send({ type: "LISTEN", id, protocol: forward.protocol, place: forward.place, target });
     }
-    if (this.#unanswered === 0) this.#resolveReady();
+    if (this.#unanswered.size === 0) this.#resolveReady();
     control
       .read((record) => {
         this.#take(record);
@@ -206,7 +209,7 @@ export class ForwardSession {
     if (protocol === "udp") this.#session.wantDatagrams();
     const target = formatTarget(forward.target, protocol);
     this.#home.ledger.tell({ event: "listening", of: "them", protocol, place, target });
-    if (this.#unanswered === 0) this.#resolveReady();
+    if (this.#unanswered.size === 0) this.#resolveReady();
   }
 
   #unheard({ id, reason, text }: ForwardRecord & { type: "FAILED" }): void {
@@ -219,9 +222,8 @@ export class ForwardSession {
 
   #answered(id: number): Forward {
     const forward = this.#asked.get(id);
-    if (!forward || this.#unanswered === 0)
+    if (!forward || !this.#unanswered.delete(id))
       throw new DcpipeError("PROTOCOL", "an answer to nothing that was asked");
-    this.#unanswered--;
     return forward;
   }
 }
