@@ -90,14 +90,6 @@ export { decodeToken, looksLikeToken } from "./wire/token.ts";
 export { pipe, type PipeOptions } from "./apps/pipe.ts";
 export { sendFiles, type SendOptions } from "./apps/send.ts";
 export { receiveFiles, type Conflict, type Listed, type Offer, type ReceiveOptions } from "./apps/receive.ts";
-export type {
-  Address,
-  Connection,
-  DatagramListener,
-  DatagramSocket,
-  Listener,
-  Network,
-} from "./apps/forward/network.ts";
 export { limitSource } from "./apps/limit.ts";
 export type { Carried } from "./apps/forward/carry.ts";
 export { parseRule, type Rule } from "./apps/forward/access.ts";
