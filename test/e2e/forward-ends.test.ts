@@ -4,12 +4,12 @@ import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import type { Socket } from "node:net";
 import { describe, expect, test } from "vitest";
-import { type Dcpipe, sha256 } from "./dcpipe.ts";
+import { freePort } from "./code.ts";
+import { type Dcpipe, needs, Process, sha256 } from "./dcpipe.ts";
 import {
   dial,
   echo,
   ending,
-  type Ending,
   exchange,
   forwardPair,
   freeRange,
@@ -65,28 +65,32 @@ describe("half-close", () => {
 describe("resets", () => {
   const before = randomBytes(60_000);
 
+  // Not Node's own sockets here: where data and a reset come together they may lose the one, or tell an end in place of the other.
   test("of the server: the client has all that came before, then ECONNRESET", async () => {
     const port = await serve((socket) => {
-      socket.write(before, () => socket.resetAndDestroy());
+      // Asked for, since a reset in the very moment of the connect is a failed connect.
+      socket.once("data", () => socket.write(before, () => socket.resetAndDestroy()));
     });
     const { waiting, joining, port: listening } = await forwarded(port);
-    const { received, error } = await ending(dial(listening));
-    expect(error).toBe("ECONNRESET");
-    expect(sha256(received)).toBe(sha256(before));
+    const script = `exec 3<>/dev/tcp/127.0.0.1/${listening}; echo go >&3; cat <&3`;
+    const client = await new Process(["bash", "-c", script], { env: { LC_ALL: "C" } }).exited;
+    expect(client.stderr).toContain("Connection reset by peer");
+    expect(sha256(client.stdout)).toBe(sha256(before));
     for (const side of [waiting, joining])
       expect(await side.event("closed")).toMatchObject({ reason: "CONNECTION_RESET" });
   });
 
-  test("of the client: the server has all that came before, then ECONNRESET", async () => {
-    let settle: (ending: Ending) => void;
-    const over = new Promise<Ending>((resolve) => (settle = resolve));
-    const port = await serve((socket) => void ending(socket).then(settle));
+  test("of the client: the server has all that came before, then ECONNRESET", async (context) => {
+    needs(context, "socat");
+    const port = await freePort();
+    const server = new Process(["socat", "-d", "-d", "-u", `TCP4-LISTEN:${port},bind=127.0.0.1`, "STDOUT"]);
+    await server.until("a listening socket", () => server.stderr.includes("listening on") || undefined);
     const { waiting, joining, port: listening } = await forwarded(port);
     const client = dial(listening);
     client.write(before, () => client.resetAndDestroy());
-    const { received, error } = await over;
-    expect(error).toBe("ECONNRESET");
-    expect(sha256(received)).toBe(sha256(before));
+    const { stdout, stderr } = await server.exited;
+    expect(stderr).toContain("Connection reset by peer");
+    expect(sha256(stdout)).toBe(sha256(before));
     for (const side of [waiting, joining])
       expect(await side.event("closed")).toMatchObject({ reason: "CONNECTION_RESET" });
   });

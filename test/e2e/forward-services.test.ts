@@ -183,7 +183,7 @@ rootTest("ssh: a command's status, a terminal, scp, rsync, git", async (context)
 
   const terminal = runIn(client, ["ssh", "-tt", ...ssh, "box", "exec sh"], { stdin: "pipe" });
   terminal.stdin.write("stty -echo; echo $((6 * 7)); test -t 0 && echo a terminal\n");
-  await terminal.printed(/^42\r\na terminal\r\n/m);
+  await terminal.printed(/42\r\na terminal\r\n/);
   terminal.stdin.write("exit 3\n");
   expect(await terminal.exited).toMatchObject({ status: 3 });
 

@@ -104,13 +104,15 @@ describe("ports", () => {
     const { waiting, joining } = await forwardPair([], ["-R", `${port}:localhost:${port}`]);
     expect((await joining.event("unheard")).message).toContain(String(port));
     await fail(joining, 1, /does not listen/);
-    await waiting.exited;
+    await fail(waiting, 6, /gave up.*in use/);
   });
 
   test("-R for more than loopback is refused, and --gateway allows it", async () => {
     const port = await serve(echo);
     const refused = await forwardPair([], ["-R", `*:0:localhost:${port}`]);
     await fail(refused.joining, 5, /loopback/);
+    await fail(refused.waiting, 5, /loopback/);
+    expect(refused.waiting.find("refused")).toMatchObject({ by: "us", target: "*:0" });
     const allowed = await forwardPair(["--gateway"], ["-R", `*:0:localhost:${port}`]);
     const there = await portOf(allowed.joining, ofPeer);
     // Only who listens on every address answers at this one.

@@ -81,7 +81,8 @@ export async function exchange(
 /** Everything up to FIN. Rejects with what broke it. */
 export async function readAll(socket: Socket): Promise<Buffer> {
   const chunks: Buffer[] = [];
-  for await (const chunk of socket) chunks.push(chunk as Buffer);
+  // The other direction stays as it is.
+  for await (const chunk of socket.iterator({ destroyOnReturn: false })) chunks.push(chunk as Buffer);
   return Buffer.concat(chunks);
 }
 
@@ -101,11 +102,12 @@ export interface Ending {
   readonly error: string | undefined;
 }
 
-/** Reads until the connection is over, whichever way. */
+/** Reads until the connection is over, whichever way; answers FIN by FIN. */
 export function ending(socket: Socket): Promise<Ending> {
   const chunks: Buffer[] = [];
   let error: string | undefined;
   socket.on("data", (chunk: Buffer) => chunks.push(chunk));
+  socket.on("end", () => socket.end());
   socket.on("error", (cause: NodeJS.ErrnoException) => (error = cause.code));
   return new Promise((resolve) => {
     const over = (): void => {
