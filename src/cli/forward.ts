@@ -81,9 +81,11 @@ async function serveOne(
     report.status();
   });
   const { ready, done } = forwarding.add(met.session, met.role);
-  done.catch(() => undefined);
   // A port that the other side cannot give is an error, as a busy one here would be.
-  await Promise.race([ready, done]);
+  ready.catch((cause: unknown) => {
+    const error = asDcpipeError(cause, "IO");
+    void met.session.abort(error.code === "REFUSED" ? "REFUSED" : "ABORTED", error.message, error);
+  });
   await leftInOrder(done);
 }
 

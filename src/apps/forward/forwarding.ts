@@ -59,6 +59,7 @@ export class Forwarding {
   readonly #options: ForwardingOptions;
   readonly #ledger: Ledger;
   readonly #listenings: Listening[] = [];
+  readonly #pacers = new WeakMap<Session, Pacer>();
   /** Listeners for what is offered, by protocol and target. */
   readonly #taken = new Map<string, Promise<void>>();
   /** The newest last: that is the one our own ports lead to. */
@@ -83,15 +84,13 @@ export class Forwarding {
 
   /**
    * Goes over this session from now on. `ready` resolves when the other side listens for what was asked of it, and rejects when it does
-   * not; `done` resolves when the other side has left in good order, and rejects with the reason otherwise.
+   * not; `done` rejects with the reason when the session is over: CLOSED or INTERRUPTED when the other side has left in good order.
    */
-  add(session: Session, role: Role): { readonly ready: Promise<void>; readonly done: Promise<void> } {
+  add(session: Session, role: Role): { readonly ready: Promise<void>; readonly done: Promise<never> } {
     const { bytesPerSecond } = this.#options;
-    const forward = new ForwardSession(
-      session,
-      role,
-      this.#home(bytesPerSecond === undefined ? undefined : new Pacer(bytesPerSecond)),
-    );
+    const pacer = bytesPerSecond === undefined ? undefined : new Pacer(bytesPerSecond);
+    if (pacer) this.#pacers.set(session, pacer);
+    const forward = new ForwardSession(session, role, this.#home(pacer));
     const running = { session, forward };
     this.#running.push(running);
     for (const resolve of this.#awaiting.splice(0)) resolve(session);
@@ -109,6 +108,8 @@ export class Forwarding {
   // ---- ports of this side -------------------------------------------------------------------------------------------
 
   readonly #session = (): Session | undefined => this.#running.at(-1)?.session;
+
+  readonly #pacer = (session: Session): Pacer | undefined => this.#pacers.get(session);
 
   readonly #awaitSession = (): Promise<Session> => {
     const session = this.#session();
@@ -131,7 +132,7 @@ export class Forwarding {
     const listening = await listen({
       network: this.#options.network,
       ledger: this.#ledger,
-      pacer: undefined,
+      pacer: this.#pacer,
       protocol,
       place,
       target,
@@ -154,6 +155,7 @@ export class Forwarding {
     const listening = await listenForProxy({
       network: this.#options.network,
       ledger: this.#ledger,
+      pacer: this.#pacer,
       place,
       awaitSession: this.#awaitSession,
     });
@@ -226,7 +228,15 @@ export class Forwarding {
           throw cause;
         }
       },
-      listenFor: (request, session) => this.#listenFor(request, session, pacer, questions),
+      listenFor: async (request, session) => {
+        try {
+          return await this.#listenFor(request, session, questions);
+        } catch (cause) {
+          if (cause instanceof DcpipeError && cause.code === "REFUSED")
+            this.#ledger.refused("us", formatPlace(request.place, request.protocol), cause.message);
+          throw cause;
+        }
+      },
     };
   }
 
@@ -255,7 +265,6 @@ export class Forwarding {
   async #listenFor(
     { id, protocol, place, target }: ForwardRecord & { type: "LISTEN" },
     session: Session,
-    pacer: Pacer | undefined,
     questions: Questions,
   ): Promise<Listening> {
     const where = formatPlace(place);
@@ -267,7 +276,7 @@ export class Forwarding {
     const listening = await listen({
       network: this.#options.network,
       ledger: this.#ledger,
-      pacer,
+      pacer: this.#pacer,
       protocol,
       place,
       target: { type: "listener", id },
