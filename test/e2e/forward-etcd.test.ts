@@ -160,7 +160,11 @@ rootTest(
       env: { DCPIPE_TURN_SECRET: SECRET },
     });
     const cluster = new Cluster(insides, server);
-    const [path] = await Promise.all([cluster.connect(1, 2), cluster.connect(1, 3), cluster.connect(2, 3)]);
+    const paths = await Promise.all([cluster.connect(1, 2), cluster.connect(1, 3), cluster.connect(2, 3)]);
+    const [path] = paths;
+    // The last two NATs let no packet of the other one in.
+    for (const [i, kind] of ["direct", "direct", "turn"].entries())
+      expect(await paths[i]?.[0].event("connected")).toMatchObject({ path: kind });
 
     // It forms: no member can take a write before two of them have found each other.
     for (const member of MEMBERS) cluster.startMember(member);

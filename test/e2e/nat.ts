@@ -72,6 +72,8 @@ export function createNats(kinds: readonly NatKind[]): { insides: readonly strin
   ip("-n", outside, "link", "add", "public", "type", "bridge");
   ip("-n", outside, "addr", "add", "203.0.113.5/24", "dev", "public");
   ip("-n", outside, "link", "set", "public", "up");
+  // Elsewhere is nobody, which a sender on the internet is not told: a TURN server ends allocations whose sends fail.
+  ip("-n", outside, "route", "add", "default", "dev", "lo");
   const insides = kinds.map((kind, index) => {
     const [inside, router] = createNamespaces(["inside", "router"]);
     const [lan, port] = [`10.88.${index + 1}`, `port${index + 1}`];
