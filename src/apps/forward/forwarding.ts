@@ -18,6 +18,8 @@ import { formatPlace, formatTarget, type Forward, type Offer } from "./spec.ts";
 
 /** A client whose connection came while there is no session waits so long for one, in milliseconds. */
 const SESSION_MS = 30_000;
+/** What a session that is over leaves behind on this machine closes within this, in milliseconds, and is told. */
+const CLOSE_MS = 1000;
 
 export interface ForwardingOptions {
   readonly network: Network;
@@ -53,17 +55,19 @@ export interface Question {
 interface Running {
   readonly session: Session;
   readonly forward: ForwardSession;
+  readonly pacer: Pacer | undefined;
 }
 
 export class Forwarding {
   readonly #options: ForwardingOptions;
   readonly #ledger: Ledger;
   readonly #listenings: Listening[] = [];
-  readonly #pacers = new WeakMap<Session, Pacer>();
   /** Listeners for what is offered, by protocol and target. */
   readonly #taken = new Map<string, Promise<void>>();
   /** The newest last: that is the one our own ports lead to. */
   #running: Running[] = [];
+  /** Listeners for the other side, by peer and place. */
+  readonly #asked = new Map<string, Listening>();
   #awaiting: ((session: Session) => void)[] = [];
 
   constructor(options: ForwardingOptions) {
@@ -84,14 +88,18 @@ export class Forwarding {
 
   /**
    * Goes over this session from now on. `ready` resolves when the other side listens for what was asked of it, and rejects when it does
-   * not; `done` rejects with the reason when the session is over: CLOSED or INTERRUPTED when the other side has left in good order.
+   * not; `done` rejects with the reason when the session is over: CLOSED or INTERRUPTED when the other side has left in good order. Of
+   * sessions with the same `peer` the newest has the ports that it asks for: the others may be of a process that is gone.
    */
-  add(session: Session, role: Role): { readonly ready: Promise<void>; readonly done: Promise<never> } {
+  add(
+    session: Session,
+    role: Role,
+    peer?: string,
+  ): { readonly ready: Promise<void>; readonly done: Promise<never> } {
     const { bytesPerSecond } = this.#options;
     const pacer = bytesPerSecond === undefined ? undefined : new Pacer(bytesPerSecond);
-    if (pacer) this.#pacers.set(session, pacer);
-    const forward = new ForwardSession(session, role, this.#home(pacer));
-    const running = { session, forward };
+    const forward = new ForwardSession(session, role, this.#home(pacer, peer));
+    const running = { session, forward, pacer };
     this.#running.push(running);
     for (const resolve of this.#awaiting.splice(0)) resolve(session);
     const done = forward.run().finally(() => {
@@ -102,14 +110,17 @@ export class Forwarding {
 
   /** Stops listening; sessions are the caller's to end. */
   async close(): Promise<void> {
+    for (const { forward } of this.#running) forward.leave();
     await Promise.all(this.#listenings.splice(0).map((listening) => listening.close()));
+    if (this.#running.length === 0) await this.#ledger.settled(CLOSE_MS);
   }
 
   // ---- ports of this side -------------------------------------------------------------------------------------------
 
   readonly #session = (): Session | undefined => this.#running.at(-1)?.session;
 
-  readonly #pacer = (session: Session): Pacer | undefined => this.#pacers.get(session);
+  readonly #pacer = (session: Session): Pacer | undefined =>
+    this.#running.find((running) => running.session === session)?.pacer;
 
   readonly #awaitSession = (): Promise<Session> => {
     const session = this.#session();
@@ -155,8 +166,8 @@ export class Forwarding {
     const listening = await listenForProxy({
       network: this.#options.network,
       ledger: this.#ledger,
-      pacer: this.#pacer,
       place,
+      pacer: this.#pacer,
       awaitSession: this.#awaitSession,
     });
     this.#listenings.push(listening);
@@ -203,7 +214,7 @@ export class Forwarding {
 
   // ---- what the other side asks for -----------------------------------------------------------------------------------
 
-  #home(pacer: Pacer | undefined): Home {
+  #home(pacer: Pacer | undefined, peer: string | undefined): Home {
     const { network, offers = [], remotes = [], allow = [], locals = [] } = this.#options;
     const access = new Access({ offers, rules: allow, resolve: (host) => network.resolve(host) });
     const questions = new Questions(this.#options.ask);
@@ -230,7 +241,7 @@ export class Forwarding {
       },
       listenFor: async (request, session) => {
         try {
-          return await this.#listenFor(request, session, questions);
+          return await this.#listenFor(request, session, questions, peer);
         } catch (cause) {
           if (cause instanceof DcpipeError && cause.code === "REFUSED")
             this.#ledger.refused("us", formatPlace(request.place, request.protocol), cause.message);
@@ -266,14 +277,14 @@ export class Forwarding {
     { id, protocol, place, target }: ForwardRecord & { type: "LISTEN" },
     session: Session,
     questions: Questions,
+    peer: string | undefined,
   ): Promise<Listening> {
     const where = formatPlace(place);
-    if (place.type === "unix") throw new DcpipeError("REFUSED", `${where}: only ports may be asked for`);
-    if (!isLoopback(place.address) && this.#options.gateway !== true)
-      throw new DcpipeError("REFUSED", `${where} is not a loopback address; --gateway there would allow it`);
+    if (!isLoopback(place) && this.#options.gateway !== true)
+      throw new DcpipeError("REFUSED", `${where} is no loopback port; --gateway there would allow it`);
     if (!(await questions.ask({ kind: "listen", protocol, what: where, allowed: true })))
       throw new DcpipeError("REFUSED", `${where}: the user there said no`);
-    const listening = await listen({
+    const request = {
       network: this.#options.network,
       ledger: this.#ledger,
       pacer: this.#pacer,
@@ -283,14 +294,30 @@ export class Forwarding {
       name: target,
       session: () => session,
       awaitSession: () => Promise.resolve(session),
+    } as const;
+    const key = `${peer} ${formatPlace(place, protocol)}`;
+    const listening = await listen(request).catch(async (error: unknown) => {
+      const older = peer === undefined ? undefined : this.#asked.get(key);
+      if (!older) throw error;
+      await older.close();
+      return listen(request);
     });
+    this.#asked.set(key, listening);
     this.#ledger.tell({ event: "listening", of: "us", protocol, place: listening.place, target });
-    return listening;
+    return {
+      place: listening.place,
+      close: async () => {
+        if (this.#asked.get(key) === listening) this.#asked.delete(key);
+        await listening.close();
+      },
+    };
   }
 }
 
 /** "" stands for loopback. */
-function isLoopback(address: string): boolean {
+function isLoopback(place: Place): boolean {
+  if (place.type === "unix") return false;
+  const { address } = place;
   return (
     address === "" || address === "localhost" || address === "::1" || /^127(\.\d{1,3}){3}$/.test(address)
   );

@@ -17,7 +17,7 @@ export interface Listening {
 export interface ListeningOptions {
   readonly network: Network;
   readonly ledger: Ledger;
-  /** What slows the sending over that session. */
+  /** What caps the rate of a session. */
   readonly pacer: (session: Session) => Pacer | undefined;
   readonly protocol: Protocol;
   readonly place: Place;

@@ -17,9 +17,8 @@ const HANDSHAKE_MS = 30_000;
 interface Proxy {
   readonly network: Network;
   readonly ledger: Ledger;
-  /** What slows the sending over that session. */
-  readonly pacer: (session: Session) => Pacer | undefined;
   readonly place: Place;
+  readonly pacer: (session: Session) => Pacer | undefined;
   readonly awaitSession: () => Promise<Session>;
 }
 
