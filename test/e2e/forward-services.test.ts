@@ -17,6 +17,7 @@ import {
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { expect, type TestContext } from "vitest";
+import { startServer } from "./code.ts";
 import {
   BIN,
   type Dcpipe,
@@ -42,11 +43,17 @@ const WEB = fileURLToPath(new URL("web.js", import.meta.url));
 interface Machines {
   readonly server: string;
   readonly client: string;
+  /** Of the server. */
+  readonly address: string;
 }
 
 async function createMachines(): Promise<Machines> {
   const [server, client] = await createSwitch(2);
-  return { server: server?.namespace ?? "", client: client?.namespace ?? "" };
+  return {
+    server: server?.namespace ?? "",
+    client: client?.namespace ?? "",
+    address: server?.address ?? "",
+  };
 }
 
 function runIn(namespace: string, argv: readonly string[], options?: StartOptions): Process {
@@ -231,6 +238,41 @@ rootTest("ssh with ProxyCommand dcpipe pipe --target %h:%p", async (context) => 
   expect(sha256(exit.stdout)).toBe(sha256(payload));
   await waiting.exited;
   expect(waiting.find("closed")).toMatchObject({ target: "localhost:2222" });
+});
+
+rootTest("ssh to a remembered peer, by its name, several times at once", async (context) => {
+  needs(context, "sshd", "ssh");
+  const machines = await createMachines();
+  const { server, client, address } = machines;
+  const { config } = await startSshd(machines);
+  const rendezvous = await startServer([], { namespace: server, address });
+  const user = (namespace: string): StartOptions & { env: Record<string, string> } => ({
+    namespace,
+    env: { XDG_STATE_HOME: temporaryDirectory(), DCPIPE_RENDEZVOUS: rendezvous.url },
+  });
+  const [box, laptop] = [user(server), user(client)];
+  const meeting = start(["forward", "2222", "--remember", "laptop"], box);
+  const first = start(["forward", "--remember", "box", "--to", await meeting.code()], laptop);
+  for (const side of [meeting, first]) await side.event("remembered");
+  first.kill("SIGINT");
+  await first.exited;
+  meeting.kill("SIGINT");
+  await meeting.exited;
+
+  const waiting = start(["forward", "2222", "--multi"], box);
+  await waiting.event("code");
+  const pipe = quote([process.execPath, BIN, "pipe", "-q", "--no-stun", "--no-lan", "--to", "box"]);
+  const proxy = ["-o", `ProxyCommand=${pipe} --target %h:%p`];
+  const command = ["ssh", "-F", config, ...proxy, "box", "cat; exit 4"];
+  const payloads = [randomBytes(300_000), randomBytes(300_000), randomBytes(300_000)];
+  const exits = await Promise.all(
+    payloads.map((stdin) => runIn(client, command, { stdin, env: laptop.env }).exited),
+  );
+  for (const [i, exit] of exits.entries()) {
+    expect(exit.status, exit.stderr).toBe(4);
+    expect(sha256(exit.stdout)).toBe(sha256(payloads[i] ?? Buffer.alloc(0)));
+  }
+  expect(waiting.gone).toBe(false);
 });
 
 // ---- databases ------------------------------------------------------------------------------------------------------
