@@ -56,7 +56,14 @@ export class Serving {
     const met = await this.#meet();
     const { ready, done } = this.#take(met);
     // A port that the other side cannot give is an error, as a busy one here would be.
-    await Promise.race([ready, done]);
+    try {
+      await Promise.race([leftInOrder(ready), done]);
+    } catch (cause) {
+      const { code, message } = asDcpipeError(cause, "IO");
+      // The other side is not to wait for one that is gone.
+      void met.session.abort(code === "REFUSED" ? "REFUSED" : "ABORTED", message);
+      throw cause;
+    }
     const remembered = (): void => {
       if (!met.joined) this.#open(met.peer);
     };
