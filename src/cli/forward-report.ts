@@ -72,8 +72,12 @@ export class ForwardReport {
         break;
       case "refused": {
         const { by, target, text } = event;
-        const who = by === "us" ? "Refused to the other side" : "Refused by the other side";
-        this.#ui.warning({ event: "refused", by, target, message: text }, `${who}: ${text}`);
+        // What the other side said begins with who said no.
+        const line =
+          by === "us"
+            ? `Refused to the other side: ${text}`
+            : `${text.charAt(0).toUpperCase()}${text.slice(1)}`;
+        this.#ui.warning({ event: "refused", by, target, message: text }, line);
       }
     }
   }
