@@ -11,11 +11,15 @@
  *   const { session } = connect(offer);                   // the other
  *   const stream = (await session).open(header);
  */
+import type { Network } from "./apps/forward/network.ts";
 import type { JoiningByCode, WaitingByCode } from "./connect/code.ts";
 import type { CodeOptions, ConnectOptions, Platform } from "./connect/options.ts";
 import * as token from "./connect/token.ts";
+import { resolveName } from "./node/names.ts";
 import { createPeer } from "./node/rtc.ts";
 import { findStunServer } from "./node/stun.ts";
+import { dialTcp, listenTcp } from "./node/tcp.ts";
+import { dialDatagrams, listenDatagrams } from "./node/udp.ts";
 import { randomCertificate } from "./transport/certificate.ts";
 import type { Code } from "./wire/code.ts";
 
@@ -29,6 +33,15 @@ const platform: Platform = {
     hold: async (options) => (await import("./lan.ts")).lan.hold(options),
     find: async (options) => (await import("./lan.ts")).lan.find(options),
   },
+};
+
+/** The network of this machine, for forwards. */
+export const network: Network = {
+  listen: listenTcp,
+  dial: dialTcp,
+  listenDatagrams,
+  dialDatagrams,
+  resolve: resolveName,
 };
 
 /** Waits for another machine; resolves when the offer token is ready. */
@@ -77,6 +90,14 @@ export { decodeToken, looksLikeToken } from "./wire/token.ts";
 export { pipe, type PipeOptions } from "./apps/pipe.ts";
 export { sendFiles, type SendOptions } from "./apps/send.ts";
 export { receiveFiles, type Conflict, type Listed, type Offer, type ReceiveOptions } from "./apps/receive.ts";
+export type {
+  Address,
+  Connection,
+  DatagramListener,
+  DatagramSocket,
+  Listener,
+  Network,
+} from "./apps/forward/network.ts";
 export { limitSource } from "./apps/limit.ts";
 export type { Carried } from "./apps/forward/carry.ts";
 export { parseRule, type Rule } from "./apps/forward/access.ts";

@@ -11,6 +11,7 @@ import { readCandidates, writeCandidates } from "../../src/wire/candidate.ts";
 import { formatCode, formatLink, parseCode, parsePeer } from "../../src/wire/code.ts";
 import { decodeFrames, FRAME, REASONS, writeFrame, type Frame } from "../../src/wire/frame.ts";
 import { decodeRecord, encodeRecord } from "../../src/wire/file.ts";
+import { decodeForwardRecord, encodeForwardRecord, MAX_FORWARD_RECORD } from "../../src/wire/forward.ts";
 import { decodeHeader, encodeHeader } from "../../src/wire/header.ts";
 import {
   decodeHello,
@@ -43,6 +44,7 @@ const LAYERS = [
   "candidates",
   "lane",
   "record",
+  "forward",
   "token",
   "code",
   "rendezvous",
@@ -192,6 +194,12 @@ function record(body: Uint8Array): Outcome {
   return { value, again: hex(reader.take(reader.varint())) };
 }
 
+function forward(body: Uint8Array): Outcome {
+  const value = by("forward", () => decodeForwardRecord(body));
+  const reader = new Reader(encodeForwardRecord(value));
+  return { value, again: hex(reader.take(reader.varint(MAX_FORWARD_RECORD))) };
+}
+
 /** A run of CPace, from both ends. */
 function cpace(body: string): Outcome {
   const given = new Map(
@@ -308,6 +316,7 @@ const INPUTS: Readonly<Record<string, (body: string) => Outcome>> = {
   },
   lane: (body) => lane(bytes(body)),
   record: (body) => record(bytes(body)),
+  forward: (body) => forward(bytes(body)),
   offer: (body) => pasted(body, "offer"),
   answer: (body) => pasted(body, "answer"),
   cpace,

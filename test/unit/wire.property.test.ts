@@ -20,6 +20,7 @@ import {
   encodeFrame,
   FRAME,
   MAX_CONTROL_MESSAGE,
+  MAX_DATAGRAM,
   MAX_HEADER,
   MAX_PAYLOAD,
   MAX_SIGNAL,
@@ -42,7 +43,20 @@ import {
   type Entry,
   type FileRecord,
 } from "../../src/wire/file.ts";
-import { decodeHeader, encodeHeader, type StreamHeader } from "../../src/wire/header.ts";
+import {
+  decodeForwardRecord,
+  encodeForwardRecord,
+  MAX_FORWARD_RECORD,
+  type ForwardRecord,
+  type Place,
+} from "../../src/wire/forward.ts";
+import {
+  decodeHeader,
+  encodeHeader,
+  MAX_HOST,
+  type StreamHeader,
+  type Target,
+} from "../../src/wire/header.ts";
 import {
   decodeHello,
   decodeReady,
@@ -131,6 +145,8 @@ const frame: fc.Arbitrary<Frame> = fc.oneof(
   fc.record({ type: fc.constantFrom("PING" as const, "PONG" as const), id: varint }),
   fc.record({ type: fc.constant("GOAWAY" as const), reason, text }),
   fc.record({ type: fc.constant("SIGNAL" as const), payload: bytes(0, MAX_SIGNAL) }),
+  fc.record({ type: fc.constant("BREAK" as const), stream: varint, offset: varint, reason, text }),
+  fc.record({ type: fc.constant("DATAGRAM" as const), stream: varint, payload: bytes(0, 300) }),
 );
 
 const port = fc.integer({ min: 1, max: 65535 });
@@ -169,10 +185,47 @@ const lane: fc.Arbitrary<LaneMessage> = fc.oneof(
   fc.record({ type: fc.constant("REFUSE" as const), epoch, index }),
 );
 
-const header: fc.Arbitrary<StreamHeader> = fc.constantFrom(
-  { kind: "pipe" },
-  { kind: "send" },
-  { kind: "receive" },
+/** A name, an address or a path, good or bad: whether it is one is not for the wire to say. */
+const hostText = fc
+  .oneof(
+    fc.string({ minLength: 1, maxLength: MAX_HOST, size: "max" }),
+    fc.string({ unit: "grapheme", minLength: 1, maxLength: 60 }),
+  )
+  .filter((value) => new TextEncoder().encode(value).length <= MAX_HOST);
+const unixPath = fc.record({
+  type: fc.constant("unix" as const),
+  path: hostText.filter((value) => !value.includes("\0")),
+});
+
+const target: fc.Arbitrary<Target> = fc.oneof(
+  fc.record({ type: fc.constant("host" as const), host: hostText, port }),
+  unixPath,
+  fc.record({ type: fc.constant("listener" as const), id: varint }),
+);
+
+const header: fc.Arbitrary<StreamHeader> = fc.oneof(
+  fc.record({
+    kind: fc.constantFrom("pipe" as const, "send" as const, "receive" as const, "forward" as const),
+  }),
+  fc.record({ kind: fc.constantFrom("connect" as const, "flow" as const), target }),
+);
+
+const place: fc.Arbitrary<Place> = fc.oneof(
+  fc.record({
+    type: fc.constant("host" as const),
+    address: fc.oneof(fc.constant(""), hostText),
+    port: fc.integer({ min: 0, max: 65535 }),
+  }),
+  unixPath,
+);
+const protocol = fc.constantFrom("tcp" as const, "udp" as const);
+
+const forwardRecord: fc.Arbitrary<ForwardRecord> = fc.oneof(
+  fc.record({ type: fc.constant("OFFER" as const), protocol, target }),
+  fc.record({ type: fc.constant("OFFERED" as const) }),
+  fc.record({ type: fc.constant("LISTEN" as const), id: varint, protocol, place, target: text }),
+  fc.record({ type: fc.constant("LISTENING" as const), id: varint, place }),
+  fc.record({ type: fc.constant("FAILED" as const), id: varint, reason, text }),
 );
 
 /** Whatever a sender may call a file, good or bad. */
@@ -505,7 +558,14 @@ describe("frames", () => {
     }
   });
 
-  test("every frame but DATA fits a control message", () => {
+  test("the largest datagram passes, a byte more does not", () => {
+    const full = { type: "DATAGRAM", stream: 1, payload: new Uint8Array(MAX_DATAGRAM).fill(1) } as const;
+    expect(decodeFrames(encodeFrame(full))).toEqual([full]);
+    const more = encodeFrame({ ...full, payload: new Uint8Array(MAX_DATAGRAM + 1) });
+    expect(() => decodeFrames(more)).toThrow(DcpipeError);
+  });
+
+  test("every frame but DATA and DATAGRAM fits a control message", () => {
     const top = Number.MAX_SAFE_INTEGER;
     const largest: Frame[] = [
       { type: "OPEN", stream: top, header: new Uint8Array(MAX_HEADER) },
@@ -519,11 +579,12 @@ describe("frames", () => {
       { type: "PONG", id: top },
       { type: "GOAWAY", reason: "ABORTED", text: "€".repeat(1000) },
       { type: "SIGNAL", payload: new Uint8Array(MAX_SIGNAL) },
+      { type: "BREAK", stream: top, offset: top, reason: "TIMEOUT", text: "€".repeat(1000) },
     ];
     expect(
       largest
         .map(({ type }) => type)
-        .concat("DATA")
+        .concat("DATA", "DATAGRAM")
         .sort(),
     ).toEqual(Object.keys(FRAME).sort());
     for (const each of largest) {
@@ -802,6 +863,65 @@ describe("sealed addresses", () => {
 
 describe("stream headers", () => {
   codec(header, encodeHeader, decodeHeader);
+
+  test("every cut and every trailing byte breaks the protocol", () => {
+    fc.assert(
+      fc.property(header, fc.integer({ min: 0, max: 255 }), (value, more) => {
+        const message = encodeHeader(value);
+        for (let length = 0; length < message.length; length++)
+          expect(valueOr(["PROTOCOL"], () => decodeHeader(message.subarray(0, length)))).toBe(undefined);
+        expect(valueOr(["PROTOCOL"], () => decodeHeader(Uint8Array.of(...message, more)))).toBe(undefined);
+      }),
+      { numRuns: 100 },
+    );
+  });
+
+  test("any fits an OPEN", () => {
+    fc.assert(
+      fc.property(header, (value) => {
+        expect(encodeHeader(value).length).toBeLessThanOrEqual(MAX_HEADER);
+      }),
+    );
+  });
+});
+
+describe("records of a forward", () => {
+  /** Without the length in front, which is the stream's. */
+  const body = (value: ForwardRecord): Uint8Array => {
+    const reader = new Reader(encodeForwardRecord(value));
+    const record = reader.take(reader.varint(MAX_FORWARD_RECORD));
+    reader.end();
+    return record;
+  };
+  codec(forwardRecord, body, decodeForwardRecord);
+  exact(forwardRecord, body, decodeForwardRecord, []);
+
+  test("no other type is known", () => {
+    for (let type = 0; type < 256; type++) {
+      if (type >= 1 && type <= 5) continue;
+      for (const rest of [0, 17, 100])
+        expect(told(() => decodeForwardRecord(Uint8Array.of(type, ...new Uint8Array(rest))))).toBe(
+          "unknown forward record",
+        );
+    }
+  });
+
+  test("the longest fits its limit, whatever the texts for people are", () => {
+    const longest: ForwardRecord = {
+      type: "LISTEN",
+      id: Number.MAX_SAFE_INTEGER,
+      protocol: "udp",
+      place: { type: "host", address: "x".repeat(MAX_HOST), port: 65535 },
+      target: "€".repeat(1000),
+    };
+    expect(body(longest).length).toBeLessThanOrEqual(MAX_FORWARD_RECORD);
+    expect(decodeForwardRecord(body(longest))).toMatchObject({
+      target: expect.stringMatching(/^€+…$/) as string,
+    });
+    expect(
+      body({ type: "FAILED", id: Number.MAX_SAFE_INTEGER, reason: "LIMIT", text: "€".repeat(1000) }).length,
+    ).toBeLessThanOrEqual(MAX_FORWARD_RECORD);
+  });
 });
 
 describe("file records", () => {
