@@ -18,6 +18,7 @@ const BACKLOG_PAUSE_MS = 10;
 
 class SocketConnection implements Connection {
   readonly remote: string;
+  readonly local: string;
   ondata: Connection["ondata"];
   onend: Connection["onend"];
   ondrain: Connection["ondrain"];
@@ -32,6 +33,7 @@ class SocketConnection implements Connection {
 
   constructor(socket: ByteSocket, remote: string, isUnix: boolean) {
     this.remote = remote;
+    this.local = socket.localAddress ?? "";
     this.#socket = socket;
     this.#isUnix = isUnix;
     // Node starts to read anew in the tick after `resume`, paused again or not, unless it has begun to read before.

@@ -257,8 +257,14 @@ export class Stream {
     this.#inbound.receive(offset, payload);
   }
 
+  /** FIN came; or BREAK, with its error. */
   finish(offset: number, broken?: DcpipeError): void {
     this.#inbound.finish(offset, broken);
+    // Nobody will read up to there any more: all was read before, or we have broken off ourselves.
+    if (broken && (this.#readingDone || this.#brokenOff)) {
+      this.#owner.sendReset(this, "CLOSED", "");
+      this.fail(broken);
+    }
   }
 
   granted(limit: number): void {

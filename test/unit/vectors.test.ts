@@ -175,7 +175,10 @@ function lane(payload: Uint8Array): Outcome {
       const type = reader.u8();
       reader.varint();
       reader.varint();
-      if (type === 1) reader.varint();
+      if (type === 1) {
+        reader.u8();
+        reader.varint();
+      }
       if (type !== 1 && type !== 2) throw cause;
     });
     by("candidates", () => readCandidates(reader));
