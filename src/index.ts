@@ -13,6 +13,14 @@
  */
 import type { Network } from "./apps/forward/network.ts";
 import type { JoiningByCode, WaitingByCode } from "./connect/code.ts";
+import type { KnownPeer } from "./connect/appointment.ts";
+import type {
+  JoiningKnown,
+  KnownOptions,
+  Purposes,
+  WaitingKnown,
+  WaitKnownOptions,
+} from "./connect/known.ts";
 import type { CodeOptions, ConnectOptions, Platform } from "./connect/options.ts";
 import * as token from "./connect/token.ts";
 import { resolveName } from "./node/names.ts";
@@ -21,6 +29,7 @@ import { findStunServer } from "./node/stun.ts";
 import { dialTcp, listenTcp } from "./node/tcp.ts";
 import { dialDatagrams, listenDatagrams } from "./node/udp.ts";
 import { randomCertificate } from "./transport/certificate.ts";
+import type { DoorPurpose } from "./signalling/known.ts";
 import type { Code } from "./wire/code.ts";
 
 /** What only codes need is loaded when the first one is used. */
@@ -66,7 +75,34 @@ export async function connectByCode(code: Code, options: CodeOptions): Promise<J
   return (await import("./connect/code.ts")).connectByCode(platform, code, options);
 }
 
+/** Waits for a machine that is remembered, and runs what goes with `purpose`. `timeout` is not looked at: close it. Rejects with USAGE. */
+export async function waitKnown(
+  peer: KnownPeer,
+  purpose: DoorPurpose,
+  options: WaitKnownOptions,
+): Promise<WaitingKnown> {
+  return (await import("./connect/known.ts")).waitKnown(platform, peer, purpose, options);
+}
+
+/** Joins a machine that is remembered, or meets it when it joins this one. Rejects with USAGE; the rest comes by `met`. */
+export async function joinKnown(
+  peer: KnownPeer,
+  purposes: Purposes,
+  options: KnownOptions,
+): Promise<JoiningKnown> {
+  return (await import("./connect/known.ts")).joinKnown(platform, peer, purposes, options);
+}
+
 export type { Joining, Waiting } from "./connect/token.ts";
+export type { KnownPeer } from "./connect/appointment.ts";
+export type {
+  JoiningKnown,
+  KnownMet,
+  KnownOptions,
+  Purposes,
+  WaitingKnown,
+  WaitKnownOptions,
+} from "./connect/known.ts";
 export type { JoiningByCode, WaitingByCode } from "./connect/code.ts";
 export type { CodeEvent, CodeOptions, ConnectOptions } from "./connect/options.ts";
 export type { ConnectionEvent, ConnectedPath } from "./connect/connection.ts";
@@ -87,17 +123,19 @@ export {
 } from "./wire/code.ts";
 export { decodeToken, looksLikeToken } from "./wire/token.ts";
 
+export type { DoorPurpose } from "./signalling/known.ts";
+export { randomCertificate, type Certificate } from "./transport/certificate.ts";
+export { isPeerName, notRemembered, peersPath, PeerStore, type PeerRecord } from "./node/peers.ts";
+export {
+  pair,
+  type OwnPart,
+  type Pairing,
+  type PairingOptions,
+  type PairingOutcome,
+} from "./apps/remember.ts";
 export { pipe, type PipeOptions } from "./apps/pipe.ts";
 export { sendFiles, type SendOptions } from "./apps/send.ts";
 export { receiveFiles, type Conflict, type Listed, type Offer, type ReceiveOptions } from "./apps/receive.ts";
-export type {
-  Address,
-  Connection,
-  DatagramListener,
-  DatagramSocket,
-  Listener,
-  Network,
-} from "./apps/forward/network.ts";
 export { limitSource } from "./apps/limit.ts";
 export type { Carried } from "./apps/forward/carry.ts";
 export { parseRule, type Rule } from "./apps/forward/access.ts";

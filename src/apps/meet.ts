@@ -6,7 +6,7 @@ import { decodeHeader, encodeHeader, type StreamKind } from "../wire/header.ts";
 import type { Role } from "../wire/hello.ts";
 
 /** What a program does with the first stream. */
-export type Purpose = Exclude<StreamKind, "connect" | "flow">;
+export type Purpose = Exclude<StreamKind, "connect" | "flow" | "remember">;
 
 const COUNTERPART: Readonly<Record<Purpose, Purpose>> = {
   pipe: "pipe",

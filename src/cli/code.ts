@@ -10,6 +10,7 @@ import {
   type ConnectOptions,
 } from "../index.ts";
 import type { Command, Met } from "./command.ts";
+import { waitForRemembered } from "./known.ts";
 import type { Ui } from "./ui.ts";
 
 export async function waitByCode(
@@ -36,11 +37,20 @@ export async function waitByCode(
   });
   // The other side may come any moment: what takes time to load is loaded while nobody waits for it.
   preload();
+  let meetKnown!: (met: Met) => void;
+  const metKnown = new Promise<Met>((resolve) => (meetKnown = resolve));
+  const known = waitForRemembered({ rendezvous, network, command, ui, many: false, onmet: meetKnown });
   try {
     await drawn;
-    const session = await waiting.session;
-    return { session, role: "waiting", verifier: await waiting.verifier };
+    return await Promise.race([
+      waiting.session.then(async (session): Promise<Met> => {
+        const verifier = await waiting.verifier;
+        return { session, role: "waiting", verifier, joined: false, rendezvous };
+      }),
+      metKnown,
+    ]);
   } finally {
+    known.close();
     waiting.close();
     ui.stopWaiting();
   }
@@ -76,7 +86,7 @@ export async function joinByCode(
   await ui.wait("Connecting");
   try {
     const session = await joining.session;
-    return { session, role: "joining", verifier: await joining.verifier };
+    return { session, role: "joining", verifier: await joining.verifier, joined: true, rendezvous };
   } finally {
     joining.close();
     ui.stopWaiting();

@@ -1,11 +1,14 @@
 /** What the verbs share: a command as it was given, and what comes of meeting the other side. */
-import type { Role, Session } from "../index.ts";
+import type { DoorPurpose, Role, Session } from "../index.ts";
 import type { CommonOptions } from "./options.ts";
 import type { Hints } from "./status.ts";
 
 export interface Command {
   readonly argument: string | undefined;
   readonly options: CommonOptions;
+  /** What this side runs, and what the other one does: remembered peers find each other by it. */
+  readonly purpose: DoorPurpose;
+  readonly meets: DoorPurpose;
   /** stdin carries payload, so tokens are read elsewhere. */
   readonly stdinIsPayload: boolean;
   /** The other side's command around its token or code, e.g. `dcpipe receive TOKEN`. */
@@ -21,4 +24,12 @@ export interface Met {
   readonly role: Role;
   /** The short authentication string. */
   readonly verifier: string;
+  /** This side was given a PEER, or found an offer. */
+  readonly joined: boolean;
+  /** The remembered peer at the other end: known by then, or remembered in this session. */
+  peer?: string | undefined;
+  /** It has become one. */
+  onremembered?: (() => void) | undefined;
+  /** Where the two have met, when there was a rendezvous. */
+  readonly rendezvous?: string | undefined;
 }

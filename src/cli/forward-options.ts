@@ -41,7 +41,7 @@ export function forwardOptions<T>(yargs: Argv<T>): Argv<T & ForwardArguments> {
     .option("gateway", {
       type: "boolean",
       default: false,
-      describe: "the other side's -R may bind other addresses",
+      describe: "-R of the other side may bind more than loopback",
     }) as unknown as Argv<T & ForwardArguments>;
 }
 

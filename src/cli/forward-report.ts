@@ -150,13 +150,13 @@ export class ForwardReport {
       sent: carried.sent,
       received: carried.received,
       seconds: Math.round(seconds * 1000) / 1000,
-      ...(error ? { reason: error.code, message: error.message } : {}),
+      ...(error ? { reason: error.code, ...(error.message === "" ? {} : { message: error.message }) } : {}),
     };
     // Resets are daily bread; what never stood is worth a line.
     const failed = error && error.code !== "REFUSED" && error.code !== "CONNECTION_RESET" && this.#tells();
     if (failed) this.#ui.warning(event, `${target}: ${error.message}${hintOf(error.code)}`);
     else {
-      const how = error ? `ended by ${error.message}` : "ended";
+      const how = error ? `ended (${error.message || error.code})` : "ended";
       const sum = `${formatBytes(carried.sent)} out, ${formatBytes(carried.received)} in`;
       this.#ui.detail(event, `${from ?? "the other side"} -> ${target} ${how}: ${sum}`);
     }

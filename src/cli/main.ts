@@ -7,7 +7,7 @@ import yargs from "yargs";
 import { asDcpipeError, DcpipeError } from "../errors.ts";
 import { receiveOptions, sendOptions } from "./file-options.ts";
 import { forwardOptions, type ForwardArguments } from "./forward-options.ts";
-import { commonOptions } from "./options.ts";
+import { commonOptions, speechOptions, type SpeechOptions } from "./options.ts";
 import type { PipeArguments } from "./pipe.ts";
 import type { ReceiveArguments } from "./receive.ts";
 import { rendezvousOptions, type RendezvousArguments } from "./rendezvous-options.ts";
@@ -19,7 +19,7 @@ function version(): string {
 }
 
 /** What may be given more than once. */
-const SEVERAL = ["_", "stun", "turn", "path", "exclude", "only", "words", "L", "R", "D", "allow"];
+const SEVERAL = ["_", "stun", "turn", "path", "exclude", "only", "words", "L", "R", "D", "allow", "names"];
 
 /** Stands for `-` while yargs reads the arguments; none of them can hold a NUL. */
 const DASH = "\0-";
@@ -108,6 +108,38 @@ const parser = yargs(words)
         )
         .example("$0 rendezvous", "then: dcpipe send FILE --rendezvous http://127.0.0.1:8787/"),
     async (argv) => (await import("./rendezvous.ts")).runRendezvous(argv as unknown as RendezvousArguments),
+  )
+  .command("peers", "machines remembered with --remember", (y) =>
+    y
+      .usage("Usage: $0 peers list | rename OLD NEW | forget NAME...\n\nMachines that need no code.")
+      .command(
+        "list",
+        "show them",
+        (each) => speechOptions(each),
+        async (argv) => {
+          (await import("./peers.ts")).listPeers(argv);
+        },
+      )
+      .command(
+        "rename <old> <new>",
+        "give one another name",
+        (each) =>
+          speechOptions(each).positional("old", { type: "string" }).positional("new", { type: "string" }),
+        async (argv) => {
+          (await import("./peers.ts")).renamePeer(
+            argv as unknown as SpeechOptions & { old: string; new: string },
+          );
+        },
+      )
+      .command(
+        "forget <names..>",
+        "do not let them in any more",
+        (each) => speechOptions(each).positional("names", { type: "string", array: true }),
+        async (argv) => {
+          (await import("./peers.ts")).forgetPeers(argv as unknown as SpeechOptions & { names: string[] });
+        },
+      )
+      .demandCommand(1, "list, rename or forget?"),
   )
   .completion("completion", "print a script for shell completion")
   .demandCommand(1, "no command given")

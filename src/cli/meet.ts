@@ -1,31 +1,30 @@
 /**
  * How the two sides meet, as the command line asks for it:
  *
+ *   PEER is the name of a remembered one         ->  join it (cli/known.ts)
  *   PEER is a code or a link                     ->  join by code (cli/code.ts)
  *   PEER is a token, --via, an offer file there  ->  join by token (cli/token.ts)
- *   none of them, and a rendezvous or --lan      ->  wait by code
+ *   none of them, and a rendezvous or --lan      ->  wait by code; receive waits for remembered peers, too
  *   none of them                                 ->  wait by token
  */
-import { findOffer, parsePeer, parseRendezvousUrl, type ConnectOptions } from "../index.ts";
+import { findOffer, parsePeer, parseRendezvousUrl } from "../index.ts";
 import { joinByCode, waitByCode } from "./code.ts";
 import type { Command, Met } from "./command.ts";
-import { connectOptions, findPeer, findRendezvous } from "./options.ts";
+import { findRemembered, joinRemembered } from "./known.ts";
+import { networkOf } from "./network.ts";
+import { findPeer, findRendezvous } from "./options.ts";
 import { joinByToken, viaOffer, waitByToken } from "./token.ts";
 import type { Ui } from "./ui.ts";
 
 export async function meet(command: Command, ui: Ui, signal: AbortSignal): Promise<Met> {
   const { options, argument } = command;
-  const network: ConnectOptions = {
-    ...connectOptions(options),
-    signal,
-    onevent: (event) => {
-      ui.connection(event);
-    },
-  };
+  const network = networkOf(command, ui, signal);
   const text = await findPeer(argument, options, command.stdinIsPayload);
   if (options.via !== undefined)
     return joinByToken(await viaOffer(options.via, signal), network, command, ui, signal);
   if (text !== undefined) {
+    const remembered = findRemembered(text, ui);
+    if (remembered) return joinRemembered(remembered, network, command, ui);
     const peer = parsePeer(text);
     if (peer.kind === "token") return joinByToken({ text: peer.token }, network, command, ui, signal);
     const rendezvous = peer.kind === "link" ? parseRendezvousUrl(peer.rendezvous) : findRendezvous(options);

@@ -14,6 +14,9 @@ export interface CommonOptions {
   readonly rendezvous?: string | false | undefined;
   readonly lan?: boolean | undefined;
   readonly codeLength?: number | undefined;
+  readonly remember?: string | undefined;
+  /** `--no-known` gives false. */
+  readonly known?: boolean | undefined;
   readonly verify: boolean;
   readonly via?: string | undefined;
   readonly stdioSignal: boolean;
@@ -40,7 +43,11 @@ export interface CommonOptions {
 export function commonOptions<T>(yargs: Argv<T>): Argv<T & CommonOptions> {
   const hidden = !process.argv.includes("--help-all");
   return yargs
-    .option("to", { type: "string", describe: "join this PEER: code, link or token", requiresArg: true })
+    .option("to", {
+      type: "string",
+      describe: "join this PEER: code, link, token or NAME",
+      requiresArg: true,
+    })
     .option("rendezvous", {
       type: "string",
       describe: "meet by a short code through this URL",
@@ -58,6 +65,17 @@ export function commonOptions<T>(yargs: Argv<T>): Argv<T & CommonOptions> {
       type: "boolean",
       default: false,
       describe: "compare a short string before anything flows",
+    })
+    .option("remember", {
+      hidden,
+      type: "string",
+      describe: "both keep keys: PEER is NAME from then on",
+      requiresArg: true,
+    })
+    .option("known", {
+      hidden,
+      type: "boolean",
+      describe: "while waiting by code, let remembered peers in",
     })
     .option("code-file", {
       hidden,
@@ -141,6 +159,22 @@ export function commonOptions<T>(yargs: Argv<T>): Argv<T & CommonOptions> {
     .option("verbose", { alias: "v", type: "boolean", default: false, describe: "say more" })
     .option("yes", { hidden, type: "boolean", default: false, describe: "never ask" })
     .option("color", { type: "boolean", default: true, hidden: true }) as unknown as Argv<T & CommonOptions>;
+}
+
+/** Options that those have who talk to a person, or to a script, and to nobody else. */
+export interface SpeechOptions {
+  readonly json: boolean;
+  readonly quiet: boolean;
+  readonly verbose: boolean;
+  readonly color: boolean;
+}
+
+export function speechOptions<T>(yargs: Argv<T>): Argv<T & SpeechOptions> {
+  return yargs
+    .option("json", { type: "boolean", default: false, describe: "JSON lines in place of text" })
+    .option("quiet", { alias: "q", type: "boolean", default: false, describe: "errors only" })
+    .option("verbose", { alias: "v", type: "boolean", default: false, describe: "say more" })
+    .option("color", { type: "boolean", default: true, hidden: true });
 }
 
 /** The library's options. Throws USAGE. */

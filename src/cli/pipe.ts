@@ -32,6 +32,8 @@ export async function runPipe(options: PipeArguments): Promise<never> {
   const command = {
     argument: options.peer,
     options,
+    purpose: "pipe" as const,
+    meets: target ? ("forward" as const) : ("pipe" as const),
     stdinIsPayload: true,
     counterpart: (token: string) => `dcpipe pipe ${token}`,
   };

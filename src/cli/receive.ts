@@ -58,6 +58,8 @@ export async function runReceive(options: ReceiveArguments): Promise<never> {
   const command = {
     argument: options.peer,
     options,
+    purpose: "receive" as const,
+    meets: "send" as const,
     stdinIsPayload: false,
     counterpart: (token: string) => `dcpipe send PATH --to ${token}`,
     hints: RECEIVE_HINTS,

@@ -19,6 +19,8 @@ export function runSend(options: SendArguments): Promise<never> {
   const command = {
     argument: undefined,
     options,
+    purpose: "send" as const,
+    meets: "receive" as const,
     stdinIsPayload: sources.stdin,
     counterpart: (token: string) => `dcpipe receive ${token}`,
     notes: sources.notes,

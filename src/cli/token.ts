@@ -70,7 +70,7 @@ export async function joinByToken(
   try {
     const session = await Promise.race([joining.session, failedDelivery]);
     connected = true;
-    return { session, role: "joining", verifier: joining.verifier };
+    return { session, role: "joining", verifier: joining.verifier, joined: true };
   } catch (error) {
     joining.close();
     throw error;
@@ -131,7 +131,7 @@ export async function waitByToken(
       return await joinByToken({ text: met }, network, command, ui, signal);
     }
     if (shared) await answers;
-    return { session: met, role: "waiting", verifier: waiting.verifier };
+    return { session: met, role: "waiting", verifier: waiting.verifier, joined: false };
   } catch (error) {
     waiting.close();
     throw error;

@@ -126,7 +126,8 @@ export class Ui {
     this.#spinner.start(what);
   }
 
-  connection(event: ConnectionEvent | RendezvousEvent): void {
+  /** `peer` is the name of a remembered one. */
+  connection(event: ConnectionEvent | RendezvousEvent, peer?: string): void {
     if (event.event === "log") {
       if (this.#verbose) this.note(event.text);
       return;
@@ -141,11 +142,18 @@ export class Ui {
     }
     this.stopWaiting();
     if (event.event !== "reconnecting") this.#path = event.path;
-    this.#event(event.event === "reconnecting" ? event : { ...event, rttMs: round(event.rttMs) });
+    const known = peer === undefined ? {} : { peer };
+    this.#event(
+      event.event === "reconnecting"
+        ? { ...event, ...known }
+        : { ...event, rttMs: round(event.rttMs), ...known },
+    );
     if (event.event === "reconnecting")
       this.#text(chalk.yellow(`Connection lost (${event.reason}); reconnecting ...`));
     else
-      this.#text(`${event.event === "connected" ? "Connected" : "Connected again"}: ${describePath(event)}`);
+      this.#text(
+        `${event.event === "connected" ? "Connected" : "Connected again"}${peer === undefined ? "" : ` with ${peer}`}: ${describePath(event)}`,
+      );
     if (event.event === "connected") this.#resolveConnected();
   }
 
@@ -221,6 +229,12 @@ export class Ui {
     const { protocol, address, port } = where;
     this.#event({ event: "listening", protocol, address, port });
     this.#text(text);
+  }
+
+  /** A peer is stored. */
+  remembered(name: string, host: string): void {
+    this.#event({ event: "remembered", name, host });
+    this.#text(`Remembered as ${chalk.bold(name)}: from now on --to ${name} is enough`);
   }
 
   /** An event with its line, which is escaped already. */

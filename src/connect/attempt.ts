@@ -62,6 +62,7 @@ export class Attempt {
       readonly onsession: (session: Session, verifier: string) => void;
       readonly onfailed: (error: DcpipeError) => void;
     },
+    timeout = INTRODUCED_TIMEOUT,
   ): void {
     const options = this.#options;
     const { rendezvous } = options;
@@ -89,7 +90,7 @@ export class Attempt {
       stunWaitMs: STUN_WAIT_MS,
       candidates: [],
       // The caller's own limit runs beside it.
-      timeoutMs: INTRODUCED_TIMEOUT * 1000,
+      timeoutMs: timeout * 1000,
       reconnectMs: seconds(options.reconnect, DEFAULT_RECONNECT, "reconnect"),
       onevent: (event) => options.onevent?.(event),
       oncandidates: events.post,

@@ -12,6 +12,9 @@ import type { Meeting } from "./connection.ts";
 export function meetAgain(options: {
   readonly openSocket: OpenSocket;
   readonly url: string;
+  /** It is on this network, and this side's key there, when it holds the mailbox itself. */
+  readonly direct?: boolean | undefined;
+  readonly key?: Uint8Array | undefined;
   readonly keys: Keys;
   readonly role: Role;
   readonly oncandidates: (candidates: readonly Candidate[]) => void;
@@ -22,6 +25,8 @@ export function meetAgain(options: {
   const mailbox = new Mailbox({
     openSocket: options.openSocket,
     url: options.url,
+    direct: options.direct,
+    key: options.key,
     place: { type: "open", role, name: keys.mailboxName },
     onbody: (body, index) => {
       options.oncandidates(sealed.open(decodeIntroduction(body), index));

@@ -3,10 +3,10 @@ import { asDcpipeError, type DcpipeError } from "../errors.ts";
 import { WaitingIntroduction, type Introduced } from "../signalling/introduction.ts";
 import { randomKey } from "../signalling/mailbox.ts";
 import type { Certificate } from "../transport/certificate.ts";
-import type { Candidate } from "../transport/peer.ts";
 import type { Code } from "../wire/code.ts";
 import { Attempt } from "./attempt.ts";
 import { Ending } from "./ending.ts";
+import { Lead } from "./lead.ts";
 import { seconds, type CodeOptions, type Lan, type Platform } from "./options.ts";
 import { publicUrl } from "./servers.ts";
 
@@ -15,11 +15,6 @@ interface Given {
   readonly code: Code;
   readonly rendezvous: string | undefined;
 }
-
-/** The other side's first check, from the moment it has our addresses: making a connection takes it some of this. */
-const LEAD_MS = 80;
-/** Nobody is given more. */
-const MAX_WAIT_MS = 600;
 
 export class WaitingSide {
   readonly ending: Ending;
@@ -32,12 +27,9 @@ export class WaitingSide {
   readonly #introduction: WaitingIntroduction;
   #give!: (given: Given) => void;
   #shown: Given | undefined;
-  readonly #addresses: Candidate[] = [];
-  /** When the other side was told the first of our addresses; how long they take to be there. */
-  #told: number | undefined;
-  #wayMs = 0;
-  /** Addresses of the other side that came before that. */
-  readonly #early: (readonly Candidate[])[] = [];
+  readonly #lead = new Lead((candidates) => {
+    this.#attempt.connection?.addCandidates(candidates);
+  });
   /** The nameplate at which the local network was last called. */
   #announced: number | undefined;
   #held: { close(): void } | undefined;
@@ -61,10 +53,10 @@ export class WaitingSide {
         this.#begin(introduced);
       },
       onconfirmed: (roundTripMs) => {
-        this.#wayMs = roundTripMs / 2;
+        this.#lead.wayMs = roundTripMs / 2;
       },
       oncandidates: (candidates) => {
-        this.#take(candidates);
+        this.#lead.take(candidates);
       },
       onfailed: this.ending.reject,
       ontrouble: (trouble) => {
@@ -141,33 +133,11 @@ export class WaitingSide {
     this.#attempt.begin(introduced, {
       post: (candidates) => {
         this.#introduction.post(candidates);
-        this.#addresses.push(...candidates);
-        this.#told ??= performance.now();
-        for (const early of this.#early.splice(0)) this.#take(early);
+        this.#lead.tell(candidates);
       },
       onsession: this.ending.resolve,
       onfailed: this.ending.reject,
     });
-  }
-
-  /**
-   * The side that is reached first is connected last, and as the DTLS client this one has to be the last: a flight to a server that
-   * is not up is lost, and repeated a second later. So the other side calls first where it can; where two NATs have to be opened from
-   * within, both call at the same moment, when the other one has our addresses.
-   */
-  #take(candidates: readonly Candidate[]): void {
-    if (this.#told === undefined) {
-      this.#early.push(candidates);
-      return;
-    }
-    const outside = (list: readonly Candidate[]): boolean => list.some(({ type }) => type !== "host");
-    const lead = outside(candidates) && outside(this.#addresses) ? 0 : LEAD_MS;
-    const wait = Math.min(this.#told + this.#wayMs + lead - performance.now(), MAX_WAIT_MS);
-    const give = (): void => {
-      this.#attempt.connection?.addCandidates(candidates);
-    };
-    if (wait <= 0) give();
-    else setTimeout(give, wait);
   }
 
   #end(error?: DcpipeError): void {

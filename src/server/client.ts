@@ -20,6 +20,7 @@ import {
   type ServerRecord,
 } from "../wire/rendezvous.ts";
 import type { Connection } from "./connection.ts";
+import type { Holder } from "./holder.ts";
 import type { Limits } from "./limits.ts";
 import type { Metrics } from "./metrics.ts";
 import type { Admission, Attachment, Notice, Place, Store, Visitor } from "./store.ts";
@@ -32,8 +33,8 @@ export interface Surroundings {
   /** The URL that people may be shown, or "". */
   readonly link: string;
   readonly servers: () => readonly ServerRecord[];
-  /** Only this key may ALLOCATE, and nothing may be opened by name. */
-  readonly onlyKey: Uint8Array | undefined;
+  /** Only the holder of this key may ALLOCATE, and the others may open only what it has opened; everybody may when undefined. */
+  readonly holder: Holder | undefined;
 }
 
 /** What the other side is closed with when this one releases the mailbox. */
@@ -53,6 +54,9 @@ const ADMISSION_LIMIT = {
   OPEN: "too many mailboxes from this address",
   RESUME: "",
 } as const;
+
+/** So long one who comes before the holder has opened that mailbox waits for it. */
+const HOLDER_MS = 300;
 
 type FirstMessage = Extract<ClientMessage, { type: "ALLOCATE" | "CLAIM" | "OPEN" | "RESUME" }>;
 
@@ -163,16 +167,19 @@ export class Client {
   }
 
   #admit(message: FirstMessage, waited: boolean): Promise<Admission> {
-    const { store, onlyKey } = this.#around;
+    const { store, holder } = this.#around;
     const visitor: Visitor = { seat: this.#seat, address: this.#address, key: message.key };
     switch (message.type) {
       case "ALLOCATE":
-        if (onlyKey && !sameBytes(onlyKey, message.key)) return Promise.resolve({ refused: CLOSE.LIMIT });
+        if (holder && !sameBytes(holder.key, message.key)) return Promise.resolve({ refused: CLOSE.LIMIT });
         return store.allocate(visitor, message.nameplate);
       case "CLAIM":
         return store.claim(visitor, message.nameplate, waited);
       case "OPEN":
-        if (onlyKey) return Promise.resolve({ refused: CLOSE.UNKNOWN });
+        if (holder && !holder.admits(message)) {
+          // The holder may be about to open it: both sides of a session come at the same moment.
+          return Promise.resolve(waited ? { refused: CLOSE.UNKNOWN } : { wait: HOLDER_MS });
+        }
         return store.open(visitor, message.role, message.name, message.received);
       case "RESUME":
         return store.resume(visitor, message.role, message.nameplate, message.received);

@@ -14,6 +14,7 @@ import { CLOSE } from "../wire/rendezvous.ts";
 import { countedAddress } from "./address.ts";
 import { Client, type Surroundings } from "./client.ts";
 import { createUpgrade, type Opening } from "./connection.ts";
+import { Holder } from "./holder.ts";
 import { createRoutes } from "./http.ts";
 import { LIMITS, MAX_HEADER_BYTES, type Limits } from "./limits.ts";
 import { Metrics } from "./metrics.ts";
@@ -28,7 +29,10 @@ export interface RendezvousOptions {
   readonly turn?: TurnOptions | undefined;
   /** A proxy stands in front, and its X-Forwarded-For tells where a client comes from. */
   readonly trustProxy?: boolean | undefined;
-  /** Only this key may ALLOCATE, and OPEN is refused: for a mailbox that a client holds itself. */
+  /**
+   * Only this key may ALLOCATE, or OPEN as the waiting side; others may OPEN what it has opened: for mailboxes that a client holds
+   * itself.
+   */
   readonly onlyKey?: Uint8Array | undefined;
   readonly limits?: Partial<Limits> | undefined;
   /** Lines for an operator: counts, never addresses, nameplates or bodies. */
@@ -60,7 +64,7 @@ export class Rendezvous {
       metrics: this.#metrics,
       link: publicUrl,
       servers: () => turnServers(turn),
-      onlyKey,
+      holder: onlyKey && new Holder(onlyKey),
     };
     const { requestMs, keepAliveMs } = this.#limits;
     this.#server = createServer(

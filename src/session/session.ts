@@ -130,6 +130,7 @@ export class Session implements SessionEvents {
   readonly #ready = new Set<Stream>();
   /** Streams the other side opened and nobody has taken, or those who wait for one. */
   readonly #unclaimed: Stream[] = [];
+  #diversion: ((stream: Stream) => boolean) | undefined;
   #claimants: { resolve: (stream: Stream) => void; reject: (error: Error) => void }[] = [];
   #nextId: number;
   #highestPeerId: number;
@@ -269,6 +270,12 @@ export class Session implements SessionEvents {
     this.#welcome(stream);
     this.#wake();
     return stream;
+  }
+
+  /** Streams of the other side that `take` says yes to, those that wait included, are the taker's: `accept` does not give them. */
+  divert(take: (stream: Stream) => boolean): void {
+    this.#diversion = take;
+    this.#unclaimed.push(...this.#unclaimed.splice(0).filter((stream) => !take(stream)));
   }
 
   /** The next stream the other side opens. Rejects when the session ends, or with ABORTED by the signal. */
@@ -719,6 +726,7 @@ export class Session implements SessionEvents {
     const stream = new Stream(this.#owner, id, header.slice(), "known");
     this.#adopt(stream);
     this.#welcome(stream);
+    if (this.#diversion?.(stream) === true) return;
     const claimant = this.#claimants.shift();
     if (claimant) claimant.resolve(stream);
     else this.#unclaimed.push(stream);

@@ -4,6 +4,7 @@
  *
  *   prk = HKDF-Extract(salt = "dcpipe 1", a token's secret)                         RFC 5869, SHA-256
  *   prk = HKDF-Extract(salt = "dcpipe 1 code", the ISK of a code)
+ *   prk = HKDF-Extract(salt = "dcpipe 1 peer", the secret of a known peer | nonce)   a session with it; see known.ts
  *
  *   HKDF-Expand(prk, info)            info                                  bytes
  *   ICE ufrag and pwd of a side       "ice ROLE EPOCH INDEX"                6 + 18, as base64 (8 + 24 characters)
@@ -13,7 +14,7 @@
  *
  *   proof = HMAC-SHA256(proof key, "EPOCH INDEX" | waiting fingerprint | joining fingerprint), first 16 bytes
  *
- *   of a code only:
+ *   of a code and a known peer only:
  *   confirmation key of a side        "confirm ROLE"                        32
  *   sealing key of a side             "seal ROLE"                           32
  *   name of the mailbox               "mailbox"                             16
@@ -52,13 +53,18 @@ export class Keys {
   readonly #prk: Uint8Array;
 
   /** Of a token's secret. */
-  constructor(secret: Uint8Array, salt: "dcpipe 1" | "dcpipe 1 code" = "dcpipe 1") {
+  constructor(secret: Uint8Array, salt: "dcpipe 1" | "dcpipe 1 code" | "dcpipe 1 peer" = "dcpipe 1") {
     this.#prk = extract(sha256, secret, ascii(salt));
   }
 
   /** Of the intermediate session key that a code gave. */
   static fromCode(isk: Uint8Array): Keys {
     return new Keys(isk, "dcpipe 1 code");
+  }
+
+  /** Of one session with a known peer: the secret that both keep, 32 bytes, and the nonce of a knock, 16. */
+  static ofPeer(secret: Uint8Array, nonce: Uint8Array): Keys {
+    return new Keys(concatBytes(secret, nonce), "dcpipe 1 peer");
   }
 
   /** ICE credentials of one side for one channel. Fresh for each epoch, so that a dead connection's checks go unanswered. */

@@ -55,7 +55,7 @@ export interface MailboxOptions {
   /** URL of the rendezvous. */
   readonly url: string;
   readonly place: Place;
-  /** A body to be posted with the very first message. */
+  /** A body to be posted with the very first message (not of one who allocates). */
   readonly body?: Uint8Array;
   /** It is on this network: no proxy leads there. */
   readonly direct?: boolean | undefined;
@@ -88,6 +88,8 @@ export class Mailbox {
   #reached = false;
   #attached = false;
   #posted: Uint8Array[] = [];
+  /** So many of them went out with the first message of this connection. */
+  #sentFirst = 0;
   #received = 0;
   #burned = false;
   #troubled = false;
@@ -247,12 +249,15 @@ export class Mailbox {
     const { place } = this.#options;
     const key = this.#key;
     const received = this.#received;
-    if (place.type === "open") return [{ type: "OPEN", key, role: place.role, name: place.name, received }];
+    const early = this.#held || !this.#options.body ? [] : this.#posted.slice(0, 1);
+    const posts = early.map((body, index): ClientMessage => ({ type: "POST", index, body }));
+    this.#sentFirst = posts.length;
+    if (place.type === "open")
+      return [{ type: "OPEN", key, role: place.role, name: place.name, received }, ...posts];
     const nameplate = this.#nameplate;
     const role: Role = place.type === "allocate" ? "waiting" : "joining";
     if (this.#held) return [{ type: "RESUME", key, role, nameplate, received }];
     if (place.type === "allocate") return [{ type: "ALLOCATE", key, nameplate }];
-    const posts = this.#posted.map((body, index): ClientMessage => ({ type: "POST", index, body }));
     return [{ type: "CLAIM", key, nameplate }, ...posts];
   }
 
@@ -283,8 +288,8 @@ export class Mailbox {
   }
 
   #onattached(stored: number): void {
-    // What came with the claim is on its way, whatever the server had when it answered.
-    const sent = this.#held || this.#options.place.type !== "claim" ? stored : this.#posted.length;
+    // What came with the first message is on its way, whatever the server had when it answered.
+    const sent = Math.max(stored, this.#sentFirst);
     this.#held = this.#attached = this.#reached = true;
     if (this.#troubled) this.#options.ontrouble?.(undefined);
     this.#troubled = false;
@@ -307,7 +312,7 @@ export class Mailbox {
       case CLOSE.RELEASED:
         return { error: undefined };
       case CLOSE.RESTART:
-        this.#key = randomKey();
+        this.#key = this.#options.key ?? randomKey();
         this.#forget();
         onrestart?.();
         return "again";

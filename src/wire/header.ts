@@ -5,6 +5,7 @@
  *             forward 0x04 (what each side offers and asks for, section 9.1)
  *             connect 0x05 | target      a connection of bytes to that target (section 9.2)
  *             flow    0x06 | target      datagrams to that target (section 9.3)
+ *             remember 0x07              the two pin each other's keys (section 10.1)
  *
  *   target:   0x00 | host text | port u16      a name or an address, and a port
  *             0x01 | path text                 a unix socket, or a named pipe of Windows
@@ -18,7 +19,7 @@ export type Target =
   | { readonly type: "listener"; readonly id: number };
 
 export type StreamHeader =
-  | { readonly kind: "pipe" | "send" | "receive" | "forward" }
+  | { readonly kind: "pipe" | "send" | "receive" | "forward" | "remember" }
   | { readonly kind: "connect" | "flow"; readonly target: Target };
 
 export type StreamKind = StreamHeader["kind"];
@@ -33,6 +34,7 @@ const KINDS: readonly (StreamKind | undefined)[] = [
   "forward",
   "connect",
   "flow",
+  "remember",
 ];
 
 export function encodeHeader(header: StreamHeader): Uint8Array {

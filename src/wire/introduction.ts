@@ -7,7 +7,8 @@
  *   CONFIRM  0x03 | tag 32                               joining side, its body 1
  *   SEALED   0x04 | nonce 24 | ciphertext                either side, from then on
  *
- * What is sealed is a list of addresses: 0x01 | candidates (section 2.1).
+ * What is sealed is a list of addresses: 0x01 | candidates (section 2.1); at the door of a known peer (section 10.2) a knock:
+ * 0x02 | nonce 16.
  */
 import { protocolError, Reader, Writer } from "./bytes.ts";
 import { readCandidates, writeCandidates, type Candidate } from "./candidate.ts";
@@ -20,6 +21,8 @@ export const TAG_SIZE = 32;
 /** XChaCha20-Poly1305. */
 export const NONCE_SIZE = 24;
 const SEAL_TAG_SIZE = 16;
+/** Of a knock: no two sessions of a pair have the same. */
+export const KNOCK_NONCE_SIZE = 16;
 
 export type IntroductionMessage =
   | { type: "HELLO"; point: Uint8Array; fingerprint: Uint8Array }
@@ -86,4 +89,18 @@ export function decodeAddresses(bytes: Uint8Array): Candidate[] {
   const candidates = readCandidates(reader);
   reader.end();
   return candidates;
+}
+
+/** What is sealed at a door: the nonce of the session that is to be. */
+export function encodeKnock(nonce: Uint8Array): Uint8Array {
+  return new Writer(1 + KNOCK_NONCE_SIZE).u8(2).raw(nonce).finish();
+}
+
+/** Throws PROTOCOL. */
+export function decodeKnock(bytes: Uint8Array): Uint8Array {
+  const reader = new Reader(bytes);
+  if (reader.u8() !== 2) throw protocolError("no knock");
+  const nonce = reader.take(KNOCK_NONCE_SIZE).slice();
+  reader.end();
+  return nonce;
 }

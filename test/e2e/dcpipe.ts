@@ -376,7 +376,8 @@ function cleanEnvironment(): NodeJS.ProcessEnv {
     )
       Reflect.deleteProperty(environment, name);
   }
-  // Nor any config file.
+  // Nor any config file, or peer.
   environment["XDG_CONFIG_HOME"] = "/nonexistent";
+  environment["XDG_STATE_HOME"] = "/nonexistent";
   return environment;
 }

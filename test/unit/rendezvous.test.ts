@@ -435,11 +435,32 @@ describe("what is not allowed", () => {
     const { nameplate } = await allocate(server, { key: onlyKey });
     const stranger = server.visit({ first: { type: "ALLOCATE", key: newKey(), nameplate: 0 } });
     expect(await stranger.closed).toBe(CLOSE.LIMIT);
-    const opener = server.visit({
-      first: { type: "OPEN", key: onlyKey, role: "waiting", name: newKey(), received: 0 },
-    });
-    expect(await opener.closed).toBe(CLOSE.UNKNOWN);
     await claim(server, nameplate);
+  });
+
+  test("a rendezvous for one key: others open what it has opened", async () => {
+    const onlyKey = newKey();
+    const server = await serve({ store: new MemoryStore(), onlyKey });
+    const open = (key: Uint8Array, role: "waiting" | "joining", name: Uint8Array) =>
+      server.visit({ first: { type: "OPEN", key, role, name, received: 0 } });
+    const name = newKey();
+    expect(await open(newKey(), "waiting", name).closed).toBe(CLOSE.UNKNOWN);
+    expect(await open(newKey(), "joining", name).closed).toBe(CLOSE.UNKNOWN);
+    // Who comes a moment before it waits for it.
+    const early = open(newKey(), "joining", name);
+    await early.opened;
+    const holder = open(onlyKey, "waiting", name);
+    await holder.hear("ATTACHED");
+    await early.hear("ATTACHED");
+    await holder.hear("SERVERS");
+    await holder.hear("JOINED");
+    // Between two of its mailboxes of that name, too.
+    await holder.say({ type: "RELEASE", outcome: "direct" });
+    expect(await early.closed).toBe(CLOSE.RELEASED);
+    await open(newKey(), "joining", name).hear("ATTACHED");
+    // The oldest of many is forgotten.
+    for (let i = 0; i < 64; i++) await open(onlyKey, "waiting", newKey()).hear("ATTACHED");
+    expect(await open(newKey(), "joining", name).closed).toBe(CLOSE.UNKNOWN);
   });
 });
 

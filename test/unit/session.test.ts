@@ -304,6 +304,29 @@ describe("a stream", () => {
     expect(pair.waiting.streams + pair.joining.streams).toBe(0);
   });
 
+  test("broken off while the acknowledgement of its end is under way: the other side hears of it all the same", async () => {
+    const [mine, theirs] = await open(pair);
+    void mine.write(bytes(10));
+    mine.end().catch(() => undefined);
+    expect(await within(theirs.read())).toEqual(bytes(10));
+    expect(await within(theirs.read())).toBeUndefined();
+    mine.breakOff("CONNECTION_RESET");
+    await expect(within(theirs.closed)).rejects.toMatchObject({ code: "CONNECTION_RESET" });
+    await pass(50);
+    expect(pair.waiting.streams + pair.joining.streams).toBe(0);
+  });
+
+  test("broken off by both sides at once: nothing of it stays", async () => {
+    const [mine, theirs] = await open(pair);
+    void mine.write(bytes(100_000));
+    mine.breakOff("CONNECTION_RESET");
+    theirs.breakOff("TIMEOUT");
+    await expect(within(mine.closed)).rejects.toMatchObject({ code: "TIMEOUT" });
+    await expect(within(theirs.closed)).rejects.toMatchObject({ code: "CONNECTION_RESET" });
+    await pass(50);
+    expect(pair.waiting.streams + pair.joining.streams).toBe(0);
+  });
+
   test("reset before it was accepted is seen by who accepts it", async () => {
     const mine = pair.joining.open(HEADER);
     mine.reset("INTERRUPTED");

@@ -5,6 +5,7 @@ import { describe, expect, test } from "vitest";
 import { DcpipeError } from "../../src/errors.ts";
 import { createShare, generator, sharedSecret } from "../../src/signalling/cpace.ts";
 import { Keys } from "../../src/signalling/keys.ts";
+import { PeerKeys } from "../../src/signalling/known.ts";
 import { Seal } from "../../src/signalling/seal.ts";
 import { Reader, Writer } from "../../src/wire/bytes.ts";
 import { readCandidates, writeCandidates } from "../../src/wire/candidate.ts";
@@ -23,11 +24,15 @@ import {
 import {
   decodeAddresses,
   decodeIntroduction,
+  decodeKnock,
   encodeAddresses,
   encodeIntroduction,
+  encodeKnock,
+  KNOCK_NONCE_SIZE,
   POINT_SIZE,
 } from "../../src/wire/introduction.ts";
 import { decodeLane, encodeLane } from "../../src/wire/lane.ts";
+import { decodeRememberRecord, encodeRememberRecord } from "../../src/wire/remember.ts";
 import {
   decodeClientMessage,
   decodeServerMessage,
@@ -51,6 +56,7 @@ const LAYERS = [
   "introduction",
   "cpace",
   "seal",
+  "remember",
 ] as const;
 type Layer = (typeof LAYERS)[number];
 
@@ -261,6 +267,41 @@ function schedule(body: Uint8Array): Outcome {
   return { value, again: "" };
 }
 
+/** All that comes of the secret of a known peer, and the nonce of a knock. */
+function peerSchedule(body: Uint8Array): Outcome {
+  const reader = new Reader(body);
+  const peer = new PeerKeys(reader.take(32));
+  const nonce = reader.take(KNOCK_NONCE_SIZE);
+  reader.end();
+  const keys = peer.session(nonce);
+  const fingerprints = { waiting: new Uint8Array(32).fill(0xaa), joining: new Uint8Array(32).fill(0xbb) };
+  const value = {
+    doors: {
+      "a receive": peer.door("a", "receive").name,
+      "b forward": peer.door("b", "forward").name,
+      "both files": peer.door("both", "files").name,
+    },
+    nameplates: { a: peer.nameplate("a"), b: peer.nameplate("b") },
+    session: {
+      mailbox: keys.mailboxName,
+      seal: keys.sealKey("waiting"),
+      ice: keys.ice("waiting", 0, 0),
+      proof: keys.proof("waiting", 0, 0, fingerprints),
+      verify: keys.verifier(fingerprints),
+    },
+  };
+  return { value, again: "" };
+}
+
+/** The secret of a known peer, and a body at the door "a receive". */
+function knocked(body: Uint8Array): Outcome {
+  const reader = new Reader(body);
+  const door = new PeerKeys(reader.take(32)).door("a", "receive");
+  const message = reader.take(reader.remaining);
+  by("introduction", () => decodeIntroduction(message));
+  return { value: by("seal", () => door.openKnock(message, 0)), again: "" };
+}
+
 /** The sender's sealing key, the number of the body, the body. */
 function sealed(body: Uint8Array): Outcome {
   const reader = new Reader(body);
@@ -348,6 +389,17 @@ const INPUTS: Readonly<Record<string, (body: string) => Outcome>> = {
   addresses: (body) => addresses(bytes(body)),
   schedule: (body) => schedule(bytes(body)),
   sealed: (body) => sealed(bytes(body)),
+  "peer-schedule": (body) => peerSchedule(bytes(body)),
+  knock: (body) => {
+    const value = by("introduction", () => decodeKnock(bytes(body)));
+    return { value, again: hex(encodeKnock(value)) };
+  },
+  knocked: (body) => knocked(bytes(body)),
+  remember: (body) => {
+    const value = by("remember", () => decodeRememberRecord(bytes(body)));
+    const reader = new Reader(encodeRememberRecord(value));
+    return { value, again: hex(reader.take(reader.varint())) };
+  },
 };
 
 const all = readdirSync(FOLDER);

@@ -73,8 +73,11 @@ import {
 import {
   decodeAddresses,
   decodeIntroduction,
+  decodeKnock,
   encodeAddresses,
   encodeIntroduction,
+  encodeKnock,
+  KNOCK_NONCE_SIZE,
   NONCE_SIZE,
   POINT_SIZE,
   TAG_SIZE,
@@ -88,6 +91,14 @@ import {
   MIN_MTU,
   type LaneMessage,
 } from "../../src/wire/lane.ts";
+import {
+  decodeRememberRecord,
+  encodeRememberRecord,
+  MAX_PEER_NAME,
+  MAX_REMEMBER_RECORD,
+  RANDOM_SIZE,
+  type RememberRecord,
+} from "../../src/wire/remember.ts";
 import {
   decodeClientMessage,
   decodeServerMessage,
@@ -205,7 +216,13 @@ const target: fc.Arbitrary<Target> = fc.oneof(
 
 const header: fc.Arbitrary<StreamHeader> = fc.oneof(
   fc.record({
-    kind: fc.constantFrom("pipe" as const, "send" as const, "receive" as const, "forward" as const),
+    kind: fc.constantFrom(
+      "pipe" as const,
+      "send" as const,
+      "receive" as const,
+      "forward" as const,
+      "remember" as const,
+    ),
   }),
   fc.record({ kind: fc.constantFrom("connect" as const, "flow" as const), target }),
 );
@@ -226,6 +243,20 @@ const forwardRecord: fc.Arbitrary<ForwardRecord> = fc.oneof(
   fc.record({ type: fc.constant("LISTEN" as const), id: varint, protocol, place, target: text }),
   fc.record({ type: fc.constant("LISTENING" as const), id: varint, place }),
   fc.record({ type: fc.constant("FAILED" as const), id: varint, reason, text }),
+);
+
+const peerName = fc
+  .string({ unit: "grapheme", maxLength: MAX_PEER_NAME })
+  .filter((value) => new TextEncoder().encode(value).length <= MAX_PEER_NAME);
+const rememberRecord: fc.Arbitrary<RememberRecord> = fc.oneof(
+  fc.record({
+    type: fc.constant("REMEMBER" as const),
+    host: peerName,
+    name: peerName,
+    fingerprint: bytes(FINGERPRINT_SIZE, FINGERPRINT_SIZE),
+    random: bytes(RANDOM_SIZE, RANDOM_SIZE),
+  }),
+  fc.record({ type: fc.constant("STORED" as const) }),
 );
 
 /** Whatever a sender may call a file, good or bad. */
@@ -858,6 +889,29 @@ describe("sealed addresses", () => {
   test("nothing else is sealed", () => {
     expect(told(() => decodeAddresses(Uint8Array.of(2, 0)))).toBe("unknown sealed message");
     expect(told(() => decodeAddresses(new Uint8Array()))).toBe("message ends early");
+  });
+});
+
+describe("knocks", () => {
+  codec(bytes(KNOCK_NONCE_SIZE, KNOCK_NONCE_SIZE), encodeKnock, decodeKnock);
+});
+
+describe("records of a pairing", () => {
+  /** Without the length in front, which is the stream's. */
+  const body = (value: RememberRecord): Uint8Array => {
+    const reader = new Reader(encodeRememberRecord(value));
+    const record = reader.take(reader.varint(MAX_REMEMBER_RECORD));
+    reader.end();
+    return record;
+  };
+  codec(rememberRecord, body, decodeRememberRecord);
+  exact(rememberRecord, body, decodeRememberRecord, []);
+
+  test("names of any length can be sent: too long ones are cut", () => {
+    const long = "€".repeat(1000);
+    const nothing = new Uint8Array(32);
+    const sent = body({ type: "REMEMBER", host: long, name: long, fingerprint: nothing, random: nothing });
+    expect(decodeRememberRecord(sent)).toMatchObject({ host: expect.stringMatching(/^€+…$/) as string });
   });
 });
 

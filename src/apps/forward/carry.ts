@@ -81,6 +81,8 @@ export async function carry(
   connection.ondrain = () => {
     drained?.();
   };
+  // The end of the stream does not wait for a reader who has stopped.
+  stream.closed.catch(() => drained?.());
   connection.resume();
   let begun = options.polite !== true;
   let leaving: ReturnType<typeof setTimeout> | undefined;

@@ -20,6 +20,11 @@ export class Control {
     this.#stream.write(encodeForwardRecord(record)).catch(() => undefined);
   }
 
+  /** Nothing more will be said. The session cannot be closed well before both sides have said so. */
+  end(): void {
+    this.#stream.end().catch(() => undefined);
+  }
+
   /** Hands over each record of the other side. Resolves when it has ended its direction; rejects with PROTOCOL, or when the session ends. */
   async read(onrecord: (record: ForwardRecord) => void): Promise<void> {
     try {

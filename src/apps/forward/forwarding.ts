@@ -53,6 +53,7 @@ export interface Question {
 interface Running {
   readonly session: Session;
   readonly forward: ForwardSession;
+  readonly pacer: Pacer | undefined;
 }
 
 export class Forwarding {
@@ -63,6 +64,8 @@ export class Forwarding {
   readonly #taken = new Map<string, Promise<void>>();
   /** The newest last: that is the one our own ports lead to. */
   #running: Running[] = [];
+  /** Listeners for the other side, by peer and place. */
+  readonly #asked = new Map<string, Listening>();
   #awaiting: ((session: Session) => void)[] = [];
 
   constructor(options: ForwardingOptions) {
@@ -83,16 +86,18 @@ export class Forwarding {
 
   /**
    * Goes over this session from now on. `ready` resolves when the other side listens for what was asked of it, and rejects when it does
-   * not; `done` resolves when the other side has left in good order, and rejects with the reason otherwise.
+   * not; `done` resolves when the other side has left in good order, and rejects with the reason otherwise. Of sessions with the same
+   * `peer` the newest has the ports that it asks for: the others may be of a process that is gone.
    */
-  add(session: Session, role: Role): { readonly ready: Promise<void>; readonly done: Promise<void> } {
+  add(
+    session: Session,
+    role: Role,
+    peer?: string,
+  ): { readonly ready: Promise<void>; readonly done: Promise<void> } {
     const { bytesPerSecond } = this.#options;
-    const forward = new ForwardSession(
-      session,
-      role,
-      this.#home(bytesPerSecond === undefined ? undefined : new Pacer(bytesPerSecond)),
-    );
-    const running = { session, forward };
+    const pacer = bytesPerSecond === undefined ? undefined : new Pacer(bytesPerSecond);
+    const forward = new ForwardSession(session, role, this.#home(pacer, peer));
+    const running = { session, forward, pacer };
     this.#running.push(running);
     for (const resolve of this.#awaiting.splice(0)) resolve(session);
     const done = forward.run().finally(() => {
@@ -103,12 +108,16 @@ export class Forwarding {
 
   /** Stops listening; sessions are the caller's to end. */
   async close(): Promise<void> {
+    for (const { forward } of this.#running) forward.leave();
     await Promise.all(this.#listenings.splice(0).map((listening) => listening.close()));
   }
 
   // ---- ports of this side -------------------------------------------------------------------------------------------
 
   readonly #session = (): Session | undefined => this.#running.at(-1)?.session;
+
+  readonly #pacer = (session: Session): Pacer | undefined =>
+    this.#running.find((running) => running.session === session)?.pacer;
 
   readonly #awaitSession = (): Promise<Session> => {
     const session = this.#session();
@@ -131,7 +140,7 @@ export class Forwarding {
     const listening = await listen({
       network: this.#options.network,
       ledger: this.#ledger,
-      pacer: undefined,
+      pacer: this.#pacer,
       protocol,
       place,
       target,
@@ -155,6 +164,7 @@ export class Forwarding {
       network: this.#options.network,
       ledger: this.#ledger,
       place,
+      pacer: this.#pacer,
       awaitSession: this.#awaitSession,
     });
     this.#listenings.push(listening);
@@ -201,7 +211,7 @@ export class Forwarding {
 
   // ---- what the other side asks for -----------------------------------------------------------------------------------
 
-  #home(pacer: Pacer | undefined): Home {
+  #home(pacer: Pacer | undefined, peer: string | undefined): Home {
     const { network, offers = [], remotes = [], allow = [], locals = [] } = this.#options;
     const access = new Access({ offers, rules: allow, resolve: (host) => network.resolve(host) });
     const questions = new Questions(this.#options.ask);
@@ -226,7 +236,7 @@ export class Forwarding {
           throw cause;
         }
       },
-      listenFor: (request, session) => this.#listenFor(request, session, pacer, questions),
+      listenFor: (request, session) => this.#listenFor(request, session, questions, peer),
     };
   }
 
@@ -255,33 +265,48 @@ export class Forwarding {
   async #listenFor(
     { id, protocol, place, target }: ForwardRecord & { type: "LISTEN" },
     session: Session,
-    pacer: Pacer | undefined,
     questions: Questions,
+    peer: string | undefined,
   ): Promise<Listening> {
     const where = formatPlace(place);
-    if (place.type === "unix") throw new DcpipeError("REFUSED", `${where}: only ports may be asked for`);
-    if (!isLoopback(place.address) && this.#options.gateway !== true)
-      throw new DcpipeError("REFUSED", `${where} is not a loopback address; --gateway there would allow it`);
+    if (!isLoopback(place) && this.#options.gateway !== true)
+      throw new DcpipeError("REFUSED", `${where} is no loopback port; --gateway there would allow it`);
     if (!(await questions.ask({ kind: "listen", protocol, what: where, allowed: true })))
       throw new DcpipeError("REFUSED", `${where}: the user there said no`);
-    const listening = await listen({
+    const request = {
       network: this.#options.network,
       ledger: this.#ledger,
-      pacer,
+      pacer: this.#pacer,
       protocol,
       place,
       target: { type: "listener", id },
       name: target,
       session: () => session,
       awaitSession: () => Promise.resolve(session),
+    } as const;
+    const key = `${peer} ${formatPlace(place, protocol)}`;
+    const listening = await listen(request).catch(async (error: unknown) => {
+      const older = peer === undefined ? undefined : this.#asked.get(key);
+      if (!older) throw error;
+      await older.close();
+      return listen(request);
     });
+    this.#asked.set(key, listening);
     this.#ledger.tell({ event: "listening", of: "us", protocol, place: listening.place, target });
-    return listening;
+    return {
+      place: listening.place,
+      close: async () => {
+        if (this.#asked.get(key) === listening) this.#asked.delete(key);
+        await listening.close();
+      },
+    };
   }
 }
 
 /** "" stands for loopback. */
-function isLoopback(address: string): boolean {
+function isLoopback(place: Place): boolean {
+  if (place.type === "unix") return false;
+  const { address } = place;
   return (
     address === "" || address === "localhost" || address === "::1" || /^127(\.\d{1,3}){3}$/.test(address)
   );

@@ -17,7 +17,8 @@ export interface Listening {
 export interface ListeningOptions {
   readonly network: Network;
   readonly ledger: Ledger;
-  readonly pacer: Pacer | undefined;
+  /** What caps the rate of a session. */
+  readonly pacer: (session: Session) => Pacer | undefined;
   readonly protocol: Protocol;
   readonly place: Place;
   readonly target: Target;
@@ -38,7 +39,7 @@ async function listenForConnections(options: ListeningOptions): Promise<Listenin
   const { network, ledger, pacer, place, target, name } = options;
   return network.listen(place, (connection) => {
     void withSession(connection, options.awaitSession, (session) =>
-      openConnection(connection, { session, target, name, ledger, pacer }),
+      openConnection(connection, { session, target, name, ledger, pacer: pacer(session) }),
     );
   });
 }

@@ -2,6 +2,7 @@
 import type { Session } from "../../session/session.ts";
 import type { Place } from "../../wire/forward.ts";
 import type { Target } from "../../wire/header.ts";
+import type { Pacer } from "../limit.ts";
 import type { Ledger } from "./events.ts";
 import { Flows, type Flow } from "./flows.ts";
 import { withSession, type Listening } from "./listening.ts";
@@ -17,6 +18,7 @@ interface Proxy {
   readonly network: Network;
   readonly ledger: Ledger;
   readonly place: Place;
+  readonly pacer: (session: Session) => Pacer | undefined;
   readonly awaitSession: () => Promise<Session>;
 }
 
@@ -61,6 +63,7 @@ function greet(connection: Connection, proxy: Proxy): void {
             target: request.target,
             name: formatTarget(request.target, "tcp"),
             ledger: proxy.ledger,
+            pacer: proxy.pacer(session),
             rest: request.rest,
             answer: (error) => (error ? failure(request.dialect, error) : success(request.dialect)),
           })

@@ -71,6 +71,11 @@ export class ForwardSession {
     }
   }
 
+  /** Asks and answers nothing more: the session can be closed when its connections are over. */
+  leave(): void {
+    this.#control?.end();
+  }
+
   async #accept(): Promise<void> {
     for (;;) {
       let stream: Stream;
@@ -142,7 +147,7 @@ export class ForwardSession {
       })
       .then(
         () => {
-          stream.end().catch(() => undefined);
+          control.end();
         },
         (cause: unknown) => {
           const error = asDcpipeError(cause, "PROTOCOL");
