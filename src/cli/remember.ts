@@ -50,6 +50,7 @@ function checkName(name: string): void {
 export async function remember(command: Command, met: Met, ui: Ui): Promise<void> {
   const { options } = command;
   const { session, role, verifier } = met;
+  const name = met.peer === undefined ? options.remember : undefined;
   const certificates = new Map<OwnPart, Certificate>();
   const ownPart = async (name: string): Promise<OwnPart> => {
     const certificate = await randomCertificate();
@@ -61,7 +62,8 @@ export async function remember(command: Command, met: Met, ui: Ui): Promise<void
     role,
     host: hostname(),
     context: verifier,
-    own: options.remember === undefined ? undefined : await ownPart(options.remember),
+    // Who was met by name is remembered.
+    own: name === undefined ? undefined : await ownPart(name),
     decide: async ({ host }, gone) => {
       const name = await askName(command, ui, host, gone);
       if (name !== undefined) return ownPart(name);
@@ -96,7 +98,7 @@ export async function remember(command: Command, met: Met, ui: Ui): Promise<void
     state.ended = true;
   };
   session.closed.then(end, end);
-  if (options.remember !== undefined) await ui.wait("Asking the other side to be remembered");
+  if (name !== undefined) await ui.wait("Asking the other side to be remembered");
   try {
     const outcome = await asked;
     if (outcome && !outcome.confirmed)

@@ -1,5 +1,5 @@
 /** From a knock that was taken to a session: both sides exchange addresses in the mailbox that its nonce names. */
-import type { DcpipeError } from "../errors.ts";
+import { DcpipeError } from "../errors.ts";
 import type { Session } from "../session/session.ts";
 import type { PeerKeys, PeerSide } from "../signalling/known.ts";
 import type { Certificate } from "../transport/certificate.ts";
@@ -63,6 +63,9 @@ export function keepAppointment(appointment: AppointmentOptions): { drop(error: 
       else attempt.connection?.addCandidates(candidates);
     },
     onlog: attempt.log,
+    onleft: () => {
+      attempt.connection?.fail(new DcpipeError("INTERRUPTED", "the other side gave up"));
+    },
   });
   const fingerprints =
     role === "waiting"

@@ -357,29 +357,29 @@ class KnownJoiner {
     if (this.#lan) void this.#look(this.#lan);
   }
 
-  #knockAt(place: DoorPlace, onfailed: (error: DcpipeError) => void): void {
-    const doors = this.#doors.map(
-      (keys) =>
-        new JoiningDoor({
-          place,
-          keys,
-          ontaken: (knock) => {
-            this.#taken(knock);
-          },
-          onfailed: (error) => {
-            this.#log(`${place.url}: ${error.message}`);
-            onfailed(error);
-          },
-          onlog: (text) => {
-            this.#log(text);
-          },
-          ontrouble: (trouble) => {
-            if (place.direct) return;
-            this.#trouble = trouble;
-            this.#options.onevent?.({ event: "rendezvous", trouble });
-          },
-        }),
-    );
+  #knockAt(place: DoorPlace, onfailed: (error: DcpipeError, door: JoiningDoor) => void): void {
+    const doors = this.#doors.map((keys) => {
+      const door: JoiningDoor = new JoiningDoor({
+        place,
+        keys,
+        ontaken: (knock) => {
+          this.#taken(knock);
+        },
+        onfailed: (error) => {
+          this.#log(`${place.url}: ${error.message}`);
+          onfailed(error, door);
+        },
+        onlog: (text) => {
+          this.#log(text);
+        },
+        ontrouble: (trouble) => {
+          if (place.direct) return;
+          this.#trouble = trouble;
+          this.#options.onevent?.({ event: "rendezvous", trouble });
+        },
+      });
+      return door;
+    });
     this.#knocking.set(place.url, doors);
   }
 
@@ -403,9 +403,10 @@ class KnownJoiner {
         onfound: (url) => {
           const ways = [...this.#knocking.keys()].filter((way) => way !== this.#url);
           if (ways.includes(url) || ways.length >= MAX_LAN_WAYS) return;
-          this.#knockAt({ openSocket, url, direct: true }, () => {
-            // It is found again, when it is there.
-            this.#leave(url);
+          this.#knockAt({ openSocket, url, direct: true }, (_error, door) => {
+            // It is found again, when it is there. Of two doors one may be there all the same.
+            void door.close();
+            if (this.#knocking.get(url)?.every(({ closed }) => closed) === true) this.#knocking.delete(url);
           });
         },
         onlog: (text) => {

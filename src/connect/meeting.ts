@@ -19,6 +19,8 @@ export function meetAgain(options: {
   readonly role: Role;
   readonly oncandidates: (candidates: readonly Candidate[]) => void;
   readonly onlog: (text: string) => void;
+  /** The other side has given up. */
+  readonly onleft?: (() => void) | undefined;
 }): Meeting {
   const { keys, role, onlog } = options;
   let told: Candidate[] = [];
@@ -36,6 +38,7 @@ export function meetAgain(options: {
     },
     onclosed: (error) => {
       if (error) onlog(`the rendezvous does not help to meet again: ${error.message}`);
+      if (error?.code === "INTERRUPTED") options.onleft?.();
     },
     ontrouble: (trouble) => {
       if (trouble !== undefined) onlog(trouble);

@@ -1,8 +1,10 @@
 /** Machines that remember each other: paired once by code or token, and then met by name. */
 import { chmodSync, existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { connect, createServer } from "node:net";
 import { join } from "node:path";
+import { text } from "node:stream/consumers";
 import { describe, expect, test } from "vitest";
-import { startServer, type Server } from "./code.ts";
+import { listen, startServer, type Server } from "./code.ts";
 import {
   type Dcpipe,
   fail,
@@ -105,8 +107,8 @@ describe("pairing", () => {
     const [, exit] = await succeed(waiting, joining);
     expect(exit?.stdout.toString()).toBe("there");
     const [asking, refusing] = side === "waiting" ? [waiting, joining] : [joining, waiting];
-    expect(asking.find("note", ({ text }) => /not remembered/.test(text ?? ""))).toBeDefined();
-    expect(refusing.find("note", ({ text }) => /--remember NAME/.test(text ?? ""))).toBeDefined();
+    expect(asking.find("note", (note) => /not remembered/.test(note.text ?? ""))).toBeDefined();
+    expect(refusing.find("note", (note) => /--remember NAME/.test(note.text ?? ""))).toBeDefined();
     for (const user of [ann, bob]) expect(existsSync(user.recordOf("friend"))).toBe(false);
   });
 
@@ -262,6 +264,35 @@ describe("meeting by name", () => {
   });
 });
 
+describe("forward", () => {
+  const plain = ["--json", "--no-stun", "--no-lan"];
+  /** A server that says back what it hears. Returns its port. */
+  const echo = (): Promise<number> => listen(createServer((socket) => void socket.pipe(socket)));
+
+  test("a remembered peer opens one connection to a TARGET", async () => {
+    const { ann, bob } = await friends(await startServer());
+    const port = await echo();
+    const forward = bob.run(["forward", `${port}`, ...plain]);
+    await forward.code();
+    const pipe = ann.run(["pipe", "--to", "bob", "--target", `localhost:${port}`], {
+      stdin: Buffer.from("through"),
+    });
+    const [exit] = await succeed(pipe);
+    expect(exit?.stdout.toString()).toBe("through");
+    expect(forward.find("connected")).toMatchObject({ peer: "ann" });
+  });
+
+  test("both name each other", async () => {
+    const { ann, bob } = await friends(await startServer());
+    const port = await echo();
+    bob.run(["forward", `${port}`, "--to", "ann", ...plain]);
+    const here = ann.run(["forward", "-L", `0:localhost:${port}`, "--to", "bob", ...plain]);
+    const { port: bound } = await here.event("listening");
+    await here.event("connected");
+    expect(await text(connect(Number(bound), "127.0.0.1").end("again"))).toBe("again");
+  });
+});
+
 describe("dcpipe peers", () => {
   test("list, rename, forget", async () => {
     const { ann, bob } = await friends(await startServer());
@@ -312,7 +343,7 @@ describe("dcpipe peers", () => {
     chmodSync(ann.recordOf("bob"), 0o644);
     const reading = ann.run(["pipe", "bob"]);
     await succeed(reading, bob.run(["pipe", "ann"]));
-    expect(reading.find("note", ({ text }) => /others may read it/.test(text ?? ""))).toBeDefined();
+    expect(reading.find("note", (note) => /others may read it/.test(note.text ?? ""))).toBeDefined();
     chmodSync(ann.recordOf("bob"), 0o622);
     await fail(ann.run(["pipe", "bob"]), 2, /others may write to it/);
     await succeed(ann.peers(["forget", "broken"]));
@@ -322,7 +353,7 @@ describe("dcpipe peers", () => {
 describe("on the local network", () => {
   rootTest("without a server, in every order", async () => {
     const [a, b] = (await createSwitch(2)) as [Machine, Machine];
-    const user = ({ namespace }: Machine): User => new User(["--lan"], { namespace });
+    const user = ({ namespace }: Machine): User => new User(["--lan", "-v"], { namespace });
     const { ann, bob } = await meetOnce(user(a), user(b));
     for (const [one, other, names] of [
       [ann, bob, ["bob", "ann"]],

@@ -422,6 +422,25 @@ describe("a reader that stalls", () => {
     },
   );
 
+  test.each(SIDES)(
+    "that never reads again is reset some time after the other side was (%s side)",
+    async (side) => {
+      const { client, server } = await connected({ client: side !== "joining", server: side !== "waiting" });
+      const [stalled, sender] = side === "joining" ? [client, server] : [server, client];
+      // More than the machine of the reader takes, less than stops the sender: that one would not notice its reset.
+      sender.end.write(bytes(500_000));
+      await pass(5000);
+      sender.end.reset();
+      await pass(10_000);
+      // What came before may be read for a while.
+      expect(stalled.end.other.over).toBe(false);
+      await pass(60_000);
+      expect(stalled.end.other.over).toBe(true);
+      stalled.end.resume();
+      await world.empty();
+    },
+  );
+
   test("many of them: what they hold together is bounded by small windows", async () => {
     const COUNT = 50;
     const streams = watchStreams("joining");
@@ -521,10 +540,9 @@ describe("offers and listeners", () => {
     expect(world.waiting.machine.places).toMatchObject([{ address: "*" }]);
   });
 
-  test("never at the path of a unix socket", async () => {
+  test("nor at the path of a unix socket", async () => {
     world = await new World({
       joining: { remotes: parseForward("-R", "/tmp/x.sock:localhost:22") },
-      waiting: { gateway: true },
     }).start();
     await expect(within(world.joining.ready)).rejects.toMatchObject({ code: "REFUSED" });
     expect(world.waiting.machine.places).toEqual([]);

@@ -299,6 +299,23 @@ describe("knocks of strangers", () => {
   });
 });
 
+test("who gives up in the middle of it is not waited for", async () => {
+  const { met } = waiting({ admits: () => (known.busy ? "later" : "now") });
+  const known = closing[0] as unknown as { busy: boolean };
+  // Addresses never come through, so that it stays in the middle.
+  b.ether.up = false;
+  const joined = joining();
+  // The other one's address has come, so it was there.
+  const told = (): boolean => [...a.ether.peers].some((peer) => peer.host === a && peer.known.length > 0);
+  await vi.waitUntil(told, PATIENCE);
+  expect(known.busy).toBe(true);
+  joined.close();
+  await vi.waitUntil(() => !known.busy, { timeout: 10_000, interval: 10 });
+  b.ether.up = true;
+  await joining().met;
+  await vi.waitUntil(() => met.length === 1, PATIENCE);
+});
+
 test("two that wait at the same door do not fight", async () => {
   const one = waiting();
   await post(DOOR, Uint8Array.of(9));

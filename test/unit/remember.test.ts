@@ -138,7 +138,7 @@ describe.each(["waiting", "joining"] as const)("only the %s side asks", (side) =
     const outcome = await within(asked.catch((error: unknown) => error));
     // What it has stored by then is harmless.
     if (outcome instanceof DcpipeError) {
-      expect(outcome.code).toBe("IO");
+      expect(outcome.code).toBe("INCOMPLETE");
       expect(outcome.message).not.toContain("/home");
     } else expect(outcome).toMatchObject({ confirmed: false });
   });

@@ -252,8 +252,8 @@ export class Program {
   }
 }
 
-/** Who answers a dial: a program, or the reason why nobody does; "silent" lets it run into its timeout. */
-export type Service = ((end: End) => void) | ErrorCode | "silent";
+/** Who answers a dial: a program, or the reason why nobody does; "silent" lets it run into its timeout, "endless" has none. */
+export type Service = ((end: End) => void) | ErrorCode | "silent" | "endless";
 
 export class Machine implements Network {
   /** Ends of connections on this machine that are not over, both of them. */
@@ -313,8 +313,8 @@ export class Machine implements Network {
         };
         if (signal.aborted) abort();
         else signal.addEventListener("abort", abort);
-        if (service !== "silent") later(resolve);
-        else
+        if (service !== "silent" && service !== "endless") later(resolve);
+        else if (service === "silent")
           setTimeout(() => {
             reject(new DcpipeError("TIMEOUT", `${where} does not answer`));
           }, DIAL_TIMEOUT_MS);

@@ -22,6 +22,8 @@ export const CONNECTED = 0x01;
 
 /** A client that was told why nothing was connected closes by itself; one that does not is cut off after this. Milliseconds. */
 const LEAVE_MS = 5000;
+/** What came before a reset has so long to be read at the other side, or nobody there reads: as systems do for ends nobody holds. Milliseconds. */
+const LAST_WORDS_MS = 60_000;
 
 /** Takes the acceptor's first byte off. Resolves with what followed it. Rejects with the reason for which nothing was connected. */
 export async function answerOf(stream: Stream): Promise<Uint8Array> {
@@ -54,7 +56,7 @@ export async function carry(
     connection.onclose = (error) => {
       if (error) {
         failure ??= error;
-        stream.breakOff(isReason(error.code, REASONS) ? error.code : "CONNECTION_RESET", error.message);
+        breakOff(stream, error);
       }
       drained?.();
       resolve();
@@ -110,6 +112,19 @@ export async function carry(
   await closed;
   clearTimeout(leaving);
   return failure;
+}
+
+/** Lets the other side have what came before the reset, and ends the stream at the latest after LAST_WORDS_MS. */
+function breakOff(stream: Stream, error: DcpipeError): void {
+  const reason = isReason(error.code, REASONS) ? error.code : "CONNECTION_RESET";
+  stream.breakOff(reason, error.message);
+  const timer = setTimeout(() => {
+    stream.reset(reason, error.message);
+  }, LAST_WORDS_MS);
+  const stop = (): void => {
+    clearTimeout(timer);
+  };
+  stream.closed.then(stop, stop);
 }
 
 function ignore(): void {

@@ -46,7 +46,12 @@ export class ForwardSession {
   readonly ready: Promise<void>;
   #resolveReady!: () => void;
   #rejectReady!: (error: Error) => void;
-  #unanswered = 0;
+  /** Which listeners that we asked for the other side has said nothing of. */
+  readonly #unanswered = new Set<number>();
+  /** Settles when no more records come on the control stream; it never rejects. */
+  #heardAll: Promise<void> = Promise.resolve();
+  /** Why the other side will have no forward with us: it runs something else. */
+  #refusal: DcpipeError | undefined;
 
   constructor(session: Session, role: Role, home: Home) {
     this.#session = session;
@@ -59,15 +64,19 @@ export class ForwardSession {
     this.ready.catch(() => undefined);
   }
 
-  /** Runs until the session ends: resolves when the other side has left in good order, rejects with the reason otherwise. */
-  async run(): Promise<void> {
+  /** Runs until the session ends, and rejects with the reason: CLOSED or INTERRUPTED when the other side has left in good order. */
+  async run(): Promise<never> {
     try {
       if (this.#role === "joining") this.#begin(this.#session.open(encodeHeader({ kind: "forward" })));
       if (this.#home.datagrams) this.#session.wantDatagrams();
-      await this.#accept();
+      return await this.#accept();
+    } catch (cause) {
+      await this.#heardAll;
+      const reason = this.#refusal ?? asDcpipeError(cause, "IO");
+      this.#rejectReady(reason);
+      throw reason;
     } finally {
       for (const listening of this.#listening) void listening.close();
-      this.#rejectReady(new DcpipeError("CLOSED", "the session is over"));
     }
   }
 
@@ -76,7 +85,7 @@ export class ForwardSession {
     this.#control?.end();
   }
 
-  async #accept(): Promise<void> {
+  async #accept(): Promise<never> {
     for (;;) {
       let stream: Stream;
       try {
@@ -102,8 +111,10 @@ export class ForwardSession {
     }
     if (header.kind === "connect") void acceptConnection(stream, header.target, this.#acceptor);
     else if (header.kind === "flow") void acceptFlow(stream, header.target, this.#acceptor);
-    else if (header.kind === "forward" && this.#role === "waiting" && !this.#control) this.#begin(stream);
-    else {
+    else if (header.kind === "forward") {
+      if (this.#role === "waiting" && !this.#control) this.#begin(stream);
+      else void this.#session.abort("PROTOCOL", "a second stream of what is offered and asked for");
+    } else {
       const text = `it runs "dcpipe forward", which does not go with "dcpipe ${header.kind}"`;
       stream.reset("REFUSED", text);
       const error = `the other side runs "dcpipe ${header.kind}", which does not go with "dcpipe forward"`;
@@ -134,14 +145,14 @@ export class ForwardSession {
     this.#control = control;
     for (const { protocol, target } of this.#home.offers) control.send({ type: "OFFER", protocol, target });
     control.send({ type: "OFFERED" });
-    this.#unanswered = this.#home.remotes.length;
     for (const [id, forward] of this.#home.remotes.entries()) {
       this.#asked.set(id, forward);
+      this.#unanswered.add(id);
       const target = formatTarget(forward.target, forward.protocol);
       control.send({ type: "LISTEN", id, protocol: forward.protocol, place: forward.place, target });
     }
-    if (this.#unanswered === 0) this.#resolveReady();
-    control
+    if (this.#unanswered.size === 0) this.#resolveReady();
+    this.#heardAll = control
       .read((record) => {
         this.#take(record);
       })
@@ -152,6 +163,9 @@ export class ForwardSession {
         (cause: unknown) => {
           const error = asDcpipeError(cause, "PROTOCOL");
           if (error.code === "PROTOCOL") void this.#session.abort("PROTOCOL", error.message, error);
+          if (error.code !== "REFUSED") return;
+          this.#refusal = error;
+          void this.#session.abort("REFUSED", "", error);
         },
       );
   }
@@ -206,7 +220,7 @@ export class ForwardSession {
     if (protocol === "udp") this.#session.wantDatagrams();
     const target = formatTarget(forward.target, protocol);
     this.#home.ledger.tell({ event: "listening", of: "them", protocol, place, target });
-    if (this.#unanswered === 0) this.#resolveReady();
+    if (this.#unanswered.size === 0) this.#resolveReady();
   }
 
   #unheard({ id, reason, text }: ForwardRecord & { type: "FAILED" }): void {
@@ -219,9 +233,8 @@ export class ForwardSession {
 
   #answered(id: number): Forward {
     const forward = this.#asked.get(id);
-    if (!forward || this.#unanswered === 0)
+    if (!forward || !this.#unanswered.delete(id))
       throw new DcpipeError("PROTOCOL", "an answer to nothing that was asked");
-    this.#unanswered--;
     return forward;
   }
 }
