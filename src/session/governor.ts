@@ -48,7 +48,7 @@ export class Governor {
 
   constructor(rtt: number) {
     // Each lane begins with ten packets a round trip: several at once are up to speed some round trips sooner.
-    this.target = rtt < 12 ? 1 : Math.min(6, Math.ceil(rtt / 25) + 1);
+    this.target = rtt < 12 ? 1 : rtt > 100 ? 6 : Math.min(5, Math.ceil(rtt / 8) + 1);
   }
 
   /** Takes a look; call a few times a second. Returns the wanted number of lanes. */

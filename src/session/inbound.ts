@@ -11,8 +11,6 @@ import { DcpipeError } from "../errors.ts";
 
 /** Every stream starts with this much credit each way, known to both sides without a word. */
 export const INITIAL_WINDOW = 64 * 1024;
-/** What a stream is granted at once while the session's budget lasts: 100 Mbit/s over 300 ms without growing. */
-const WELCOME_WINDOW = 4 * 1024 * 1024;
 /** Enough for 500 Mbit/s over 200 ms, or for a channel that stalls for a second at 100 Mbit/s. */
 export const MAX_WINDOW = 16 * 1024 * 1024;
 /** A window that is read empty faster than this, plus four round trips, doubles. Milliseconds. */
@@ -75,8 +73,8 @@ export class Inbound {
   }
 
   /** Grants a first, larger window. */
-  welcome(): void {
-    this.#window += this.#owner.budget(WELCOME_WINDOW - this.#window);
+  welcome(window: number): void {
+    if (window > this.#window) this.#window += this.#owner.budget(Math.floor(window) - this.#window);
     this.limit = this.#window;
     if (this.limit > INITIAL_WINDOW) this.#owner.grant(this.limit);
   }

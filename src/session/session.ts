@@ -46,12 +46,21 @@ import { Stream, type StreamOwner } from "./stream.ts";
 export const MAX_STREAMS = 4096;
 /** Memory that all windows of a session may grow to beyond their initial size: one fast stream in full, and others. */
 const WINDOW_BUDGET = 3 * MAX_WINDOW;
+/** What a stream is granted at once: 100 Mbit/s over 300 ms without growing. */
+const WELCOME_WINDOW = 4 * 1024 * 1024;
+/** Of several streams each is granted so small a part of what is left. */
+const WELCOME_SHARE = 16;
 /** Streams with more than this to send, all together, ask for bulk lanes. */
 const BULK = 16 * 1024;
 /** Beside bulk lanes the control lane carries interactive data only, and so much of it at once at most. */
 const CONTROL_FLIGHT = 128 * 1024;
 /** And so many messages a turn: what many streams have to say together is not a keystroke, and goes faster in large messages. */
-const CONTROL_BURST = 4;
+const CONTROL_BURST = 1;
+/**
+ * A message of several streams is as long as an association sends at once (usrsctp's burst of ten packets): it arrives as a whole, so
+ * the first of a longer one would wait for the last.
+ */
+const JOINED_MESSAGE = 12_000;
 /** An acknowledgement waits for company this long, unless this many bytes have come. */
 const ACK_DELAY_MS = 10;
 const ACK_BYTES = 512 * 1024;
@@ -508,10 +517,10 @@ export class Session implements SessionEvents {
       const segments: Sent[] = [];
       // What many streams have to say goes into one message.
       for (const stream of this.#ready) {
-        const free = MAX_PAYLOAD - writer.length;
-        if (free <= DATA_OVERHEAD) break;
+        const free = (segments.length === 0 ? MAX_PAYLOAD : JOINED_MESSAGE - DATA_OVERHEAD) - writer.length;
+        if (free <= 0) break;
         if (stream.openedOn !== "known") continue;
-        const segment = this.#take(stream, segments.length === 0 ? free : free - DATA_OVERHEAD);
+        const segment = this.#take(stream, free);
         if (!segment) continue;
         writeData(writer, stream.id, segment.offset, segment.pieces.map(view));
         segments.push({ stream, segment });
@@ -672,8 +681,6 @@ export class Session implements SessionEvents {
       case "BREAK":
         this.#find(frame.stream)?.finish(frame.offset, remoteError(frame.reason, frame.text));
         break;
-      case "DATAGRAM":
-        throw new DcpipeError("PROTOCOL", "a datagram among what must arrive");
       case "ACK":
         this.#acked(frame.channel, frame.count);
         break;
@@ -737,9 +744,14 @@ export class Session implements SessionEvents {
     this.#streams.set(stream.id, stream);
   }
 
-  /** A session's only stream is there to carry much. Of many most carry little, and the others would miss their idle credit. */
+  /**
+   * A session's only stream is there to carry much. Of many most carry little: each begins with a share of what is left, and half of
+   * all stays for those that prove to need it.
+   */
   #welcome(stream: Stream): void {
-    if (this.#streams.size === 1) stream.welcome();
+    const left = WINDOW_BUDGET - this.#grown;
+    if (this.#streams.size === 1) stream.welcome(WELCOME_WINDOW);
+    else stream.welcome(Math.min(WELCOME_WINDOW, Math.max(0, (left - WINDOW_BUDGET / 2) / WELCOME_SHARE)));
   }
 
   #forget(stream: Stream): void {

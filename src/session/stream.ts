@@ -88,8 +88,8 @@ export class Stream {
   }
 
   /** Grants more credit than every stream starts with, if the session can afford it. */
-  welcome(): void {
-    this.#inbound.welcome();
+  welcome(window: number): void {
+    this.#inbound.welcome(window);
   }
 
   /** Bytes written that the other side is known to hold. */

@@ -29,8 +29,9 @@ const PATIENCE_MS = 3 * IDLE_MS;
 export async function acceptConnection(stream: Stream, target: Target, acceptor: Acceptor): Promise<void> {
   const { ledger, pacer } = acceptor;
   const gone = new AbortController();
+  let dialling = true;
   const abort = (): void => {
-    gone.abort();
+    if (dialling) gone.abort();
   };
   stream.closed.then(abort, abort);
   let connection: Connection;
@@ -42,6 +43,8 @@ export async function acceptConnection(stream: Stream, target: Target, acceptor:
   } catch (cause) {
     refuse(stream, cause);
     return;
+  } finally {
+    dialling = false;
   }
   const carried = { sent: 0, received: 0 };
   const over = ledger.opened("tcp", name, undefined, carried);
