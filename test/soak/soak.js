@@ -1,9 +1,11 @@
 /**
- * npm run soak -- [--transfers 1000] [--kills 200] [--resumes 200] [--guesses 10000] [--cuts] [--parallel 8]
+ * npm run soak -- [--transfers 1000] [--kills 200] [--resumes 200] [--guesses 10000] [--connections 10000] [--seed N]
+ *                 [--cuts] [--changes] [--parallel 8]
  *
  * What the tests do a few times, done often: transfers in which the sender leaves as soon as it may, sides killed at random
  * moments, trees whose transfer is killed again and again and gone on with (--resumes counts the kills; needs root), wrong
- * guesses at codes of clients that wait, links cut in mid-transfer (--cuts; needs root). 0 leaves one out. Prints a summary; the
+ * guesses at codes of clients that wait, forwarded connections that end in every way (compared with a plain proxy), links cut in
+ * mid-transfer (--cuts; needs root), networks that change under forwarded connections (--changes; needs root). 0 leaves one out. Prints a summary; the
  * status is 1 when anything failed.
  */
 import { createHash, randomBytes, randomInt } from "node:crypto";
@@ -11,6 +13,7 @@ import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { playConnections } from "../lab/connections.js";
 import { scratch, start } from "../lab/exec.js";
 import { attack, startRendezvous } from "../lab/guesses.js";
 import { SHAPES, describe, killAndResume, summarize } from "../lab/resumes.js";
@@ -43,6 +46,8 @@ const { values: options } = parseArgs({
     kills: { type: "string", default: "200" },
     resumes: { type: "string", default: "200" },
     guesses: { type: "string", default: "10000" },
+    connections: { type: "string", default: "10000" },
+    seed: { type: "string" },
     cuts: { type: "boolean", default: false },
     parallel: { type: "string", default: "8" },
   },
@@ -260,6 +265,22 @@ async function resumes(count, parallel) {
   return { summary: `resumes: ${counts}\n${count > 0 ? summarize(told) : ""}`.trimEnd(), failures };
 }
 
+/** So many connections of one forward at once. */
+const CONNECTIONS_AT_ONCE = 32;
+
+/** Forwarded connections that begin and end in every way. */
+async function connections(count) {
+  if (count === 0) return { summary: "connections: left out", failures: [] };
+  return playConnections({
+    count,
+    parallel: CONNECTIONS_AT_ONCE,
+    ...(options.seed === undefined ? {} : { seed: Number(options.seed) }),
+    onprogress: (done, failed) => {
+      if (done % 1000 === 0) console.log(`connections: ${done} of ${count}, ${failed} failed`);
+    },
+  });
+}
+
 /** So many codes are live at once: each takes four file descriptors of this process while it is guessed at. */
 const LIVE_CODES = 1000;
 
@@ -281,6 +302,7 @@ const parallel = Number(options.parallel);
 const results = [await repeat("transfers", Number(options.transfers), parallel, transfer)];
 results.push(await repeat("kills", Number(options.kills), parallel, kill));
 results.push(await resumes(Number(options.resumes), parallel));
+results.push(await connections(Number(options.connections)));
 const batches = Math.ceil(Number(options.guesses) / LIVE_CODES);
 results.push(await repeat(`${options.guesses} guesses, in batches`, batches, 1, guesses));
 if (options.cuts) {
