@@ -13,6 +13,7 @@ import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { CHANGES, PASTE_CHANGES, forwardThroughChanges } from "../lab/changes.js";
 import { playConnections } from "../lab/connections.js";
 import { scratch, start } from "../lab/exec.js";
 import { attack, startRendezvous } from "../lab/guesses.js";
@@ -49,6 +50,7 @@ const { values: options } = parseArgs({
     connections: { type: "string", default: "10000" },
     seed: { type: "string" },
     cuts: { type: "boolean", default: false },
+    changes: { type: "boolean", default: false },
     parallel: { type: "string", default: "8" },
   },
 });
@@ -281,6 +283,20 @@ async function connections(count) {
   });
 }
 
+/** How often everything happens to the network of one forward. */
+const CHANGE_ROUNDS = 3;
+
+/** Connections that are forwarded while their network changes. */
+async function changes(by) {
+  const names = Object.keys(by === "code" ? CHANGES : PASTE_CHANGES);
+  try {
+    await forwardThroughChanges({ by, changes: names, rounds: CHANGE_ROUNDS, onchange: console.log });
+    return { summary: `changes, by ${by}: ${names.length * CHANGE_ROUNDS} good`, failures: [] };
+  } catch (error) {
+    return { summary: `changes, by ${by}: failed`, failures: [`changes, by ${by}: ${error.message}`] };
+  }
+}
+
 /** So many codes are live at once: each takes four file descriptors of this process while it is guessed at. */
 const LIVE_CODES = 1000;
 
@@ -310,6 +326,7 @@ if (options.cuts) {
   const cuts = (room, programs, number) => cut(room, programs, lengths[number - 1]);
   results.push(await repeat("cuts", lengths.length, lengths.length, cuts));
 }
+if (options.changes) results.push(...(await Promise.all(["code", "token"].map(changes))));
 
 const failures = results.flatMap((result) => result.failures);
 console.log(`\n${results.map(({ summary }) => summary).join("\n")}`);
