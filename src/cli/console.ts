@@ -24,8 +24,10 @@ export class Console {
   /** From now on Enter calls this. Nothing where there is no terminal, and with --json or -q. */
   start(onenter: () => void): void {
     if (!canAsk() || this.#ui.json) return;
+    if (this.#onenter) return;
     this.#onenter = onenter;
     this.#open();
+    this.#ui.hint("Enter shows what is open, Ctrl-C ends");
   }
 
   /** Asks whether the other side may. A terminal that has gone says no. */

@@ -1,9 +1,18 @@
 /** What a forward says: to scripts as events, to people in lines. */
-import { escapeText, type ForwardEvent, type Forwarding, type Place, type Session } from "../index.ts";
+import {
+  escapeText,
+  type ErrorCode,
+  type ForwardEvent,
+  type Forwarding,
+  type Place,
+  type Session,
+} from "../index.ts";
 import { formatBytes } from "./format.ts";
 import { VERDICTS } from "./status.ts";
 import type { Ui } from "./ui.ts";
 
+/** Ends that are no failures to tell people of: refusals have their own event, resets and an ssh that ends its pipe are daily bread. */
+const QUIET: readonly ErrorCode[] = ["REFUSED", "CONNECTION_RESET", "INTERRUPTED"];
 /** Failures of connections are told up to so many a second. */
 const FAILURES_A_SECOND = 10;
 
@@ -63,8 +72,12 @@ export class ForwardReport {
         break;
       case "refused": {
         const { by, target, text } = event;
-        const who = by === "us" ? "Refused to the other side" : "Refused by the other side";
-        this.#ui.warning({ event: "refused", by, target, message: text }, `${who}: ${text}`);
+        // What the other side said begins with who said no.
+        const line =
+          by === "us"
+            ? `Refused to the other side: ${text}`
+            : `${text.charAt(0).toUpperCase()}${text.slice(1)}`;
+        this.#ui.warning({ event: "refused", by, target, message: text }, line);
       }
     }
   }
@@ -154,8 +167,7 @@ export class ForwardReport {
       seconds: Math.round(seconds * 1000) / 1000,
       ...(error ? { reason: error.code, ...(error.message === "" ? {} : { message: error.message }) } : {}),
     };
-    // Resets are daily bread; what never stood is worth a line.
-    const failed = error && error.code !== "REFUSED" && error.code !== "CONNECTION_RESET" && this.#tells();
+    const failed = error && !QUIET.includes(error.code) && this.#tells();
     if (failed) this.#ui.warning(event, `${target}: ${error.message}${hintOf(error.code)}`);
     else {
       const how = error ? `ended (${error.message || error.code})` : "ended";

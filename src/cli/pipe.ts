@@ -29,6 +29,7 @@ export async function runPipe(options: PipeArguments): Promise<never> {
       "pipe writes to stdout only: redirect it, or use -o - for binary to a terminal",
     );
   const target = parsePipeTarget(options);
+  if (target && waits(options)) throw new DcpipeError("USAGE", ASKS_FORWARD);
   const command = {
     argument: options.peer,
     options,
@@ -38,8 +39,7 @@ export async function runPipe(options: PipeArguments): Promise<never> {
     counterpart: (token: string) => `dcpipe pipe ${token}`,
   };
   return runCommand(command, async (session, role, ui) => {
-    if (target && role === "waiting")
-      throw new DcpipeError("USAGE", "--target asks a waiting forward: give it as PEER");
+    if (target && role === "waiting") throw new DcpipeError("USAGE", ASKS_FORWARD);
     // --stdio-signal has read from process.stdin, and a descriptor has one reader only.
     const stdin = options.stdioSignal ? readableSource(process.stdin) : stdinSource();
     const source = rate === undefined ? stdin : limitSource(stdin, rate);
@@ -57,6 +57,13 @@ export async function runPipe(options: PipeArguments): Promise<never> {
     const text = `Done: ${formatBytes(sent)} sent, ${formatBytes(received)} received`;
     ui.done({ bytes: sent + received, files: 0, sent, received }, text);
   });
+}
+
+const ASKS_FORWARD = "--target asks a waiting forward: give it as PEER";
+
+/** Whether this side waits, as far as the options say; with --offer-file the file does. */
+function waits({ peer, to, codeFile, via, offerFile }: PipeArguments): boolean {
+  return [peer, to, codeFile, via, offerFile, process.env["DCPIPE_CODE"]].every((each) => each === undefined);
 }
 
 /** `--target host:port`, or unix:/path. Throws USAGE. */

@@ -41,6 +41,8 @@ export async function runProcess(command: Command, work: (around: Around) => Pro
         session.closed.then(drop, drop);
       },
     });
+    // Work that ends because of an interrupt does not end well.
+    if (watched.interrupted) return await new Promise<never>(() => undefined);
     return await leave(0);
   } catch (cause) {
     if (watched.interrupted) return await new Promise<never>(() => undefined);

@@ -22,7 +22,7 @@ import { verify } from "./verify.ts";
 /** Sessions that lost their connection and have not come back: beyond so many the oldest is given up. */
 const MAX_DOWN = 64;
 /** A remembered peer that has been away for so long may have been started anew: then it is met anew. Milliseconds. */
-const DOWN_MS = 5000;
+const DOWN_MS = 2000;
 /** A session is looked at so often, in milliseconds. */
 const LOOK_MS = 500;
 /** Between two tries to meet it, in milliseconds. */
@@ -56,7 +56,14 @@ export class Serving {
     const met = await this.#meet();
     const { ready, done } = this.#take(met);
     // A port that the other side cannot give is an error, as a busy one here would be.
-    await Promise.race([ready, done]);
+    try {
+      await Promise.race([leftInOrder(ready), done]);
+    } catch (cause) {
+      const { code, message } = asDcpipeError(cause, "IO");
+      // The other side is not to wait for one that is gone.
+      void met.session.abort(code === "REFUSED" ? "REFUSED" : "ABORTED", message);
+      throw cause;
+    }
     const remembered = (): void => {
       if (!met.joined) this.#open(met.peer);
     };
@@ -78,7 +85,7 @@ export class Serving {
     this.#doors?.close();
   }
 
-  get #interrupted(): boolean {
+  #isInterrupted(): boolean {
     return this.#around.signal.aborted;
   }
 
@@ -172,7 +179,7 @@ export class Serving {
     for (;;) {
       const failure = await this.#away(current, done, () => first.peer !== undefined);
       const { peer } = first;
-      if (peer === undefined || this.#interrupted) return done;
+      if (peer === undefined || this.#isInterrupted()) return done;
       if (failure && FATAL.includes(failure.code)) throw failure;
       if (current.state === "closed") ui.note(`${peer} has left; waiting until it is back`);
       const back = new AbortController();
@@ -186,7 +193,7 @@ export class Serving {
         [current, done] = [met.session, this.#take(met).done];
       } catch (cause) {
         const error = asDcpipeError(cause, "SIGNALLING");
-        if (this.#interrupted) return;
+        if (this.#isInterrupted()) return;
         if (FATAL.includes(error.code)) throw error;
         if (!back.signal.aborted) {
           ui.note(`${peer} was not met: ${error.message}; trying again`);

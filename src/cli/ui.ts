@@ -261,6 +261,11 @@ export class Ui {
     for (const line of lines) this.#always(line);
   }
 
+  /** What a person at a terminal may do; scripts need not know. */
+  hint(text: string): void {
+    this.#text(chalk.dim(text));
+  }
+
   note(text: string): void {
     this.#event({ event: "note", text });
     this.#text(chalk.dim(escapeText(text)));

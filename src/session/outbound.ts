@@ -54,6 +54,11 @@ export class Outbound {
     return this.#offset - this.#againBytes - this.acknowledged;
   }
 
+  /** Where the next segment begins. */
+  get offset(): number {
+    return this.#again[0]?.offset ?? this.#offset;
+  }
+
   /** Bytes that may leave now. */
   get sendable(): number {
     return this.#againBytes + Math.min(this.#pending, Math.max(0, this.limit - this.#offset));

@@ -19,6 +19,7 @@ import { DcpipeError } from "../errors.ts";
 import type { Channel } from "../transport/channel.ts";
 import {
   DATA_OVERHEAD,
+  dataOverhead,
   decodeFrames,
   encodeFrame,
   MAX_CONTROL_MESSAGE,
@@ -452,7 +453,7 @@ export class Session implements SessionEvents {
     const flight = alone ? lane.modestAllowance(this.#pulse.leastRtt) : CONTROL_FLIGHT;
     if (lane.flight < flight && (alone || sent < CONTROL_BURST)) {
       for (const stream of this.#ready) {
-        const free = MAX_CONTROL_MESSAGE - writer.length - DATA_OVERHEAD;
+        const free = MAX_CONTROL_MESSAGE - writer.length - dataOverhead(stream.id, stream.offset);
         if (free < 64) break;
         if (!this.#mayGo(stream) || (!alone && stream.openedOn === "known" && !stream.interactive)) continue;
         const segment = this.#take(stream, free);

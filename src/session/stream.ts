@@ -223,6 +223,11 @@ export class Stream {
     return this.#error ? 0 : this.#outbound.sendable;
   }
 
+  /** Where the next bytes to send begin. */
+  get offset(): number {
+    return this.#outbound.offset;
+  }
+
   /** Little to send and little on its way: what it sends should travel at once, in one packet. */
   get interactive(): boolean {
     return this.#outbound.pending <= INTERACTIVE && this.#outbound.flight <= INTERACTIVE;

@@ -1,7 +1,7 @@
 /**
  * Measures dcpipe against its yardsticks, side by side, between two network namespaces on this machine.
  *
- *   npm run bench                        everything (about 45 minutes; root, Linux), writes docs/performance.md
+ *   npm run bench                        everything (about an hour; root, Linux), writes docs/performance.md
  *   npm run bench -- --only pipe,loss    rows whose name begins so; prints only
  *   npm run bench -- --quick             small sizes and few runs: does it work at all? Prints only
  *   npm run bench -- --out FILE          writes the page there

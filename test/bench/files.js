@@ -19,16 +19,18 @@ const receive = (token, directory) => [...DCPIPE, "receive", token, "-o", direct
 const pipe = (...token) => [...DCPIPE, "pipe", ...token, ...COMMON];
 
 /**
- * Has every TCP connection between the two use cubic, whatever this machine's default is. By their routes: as its default a
- * namespace can only have an algorithm that the whole machine allows to everybody.
+ * Has every TCP connection between the two, and within each, use cubic, whatever this machine's default is. By their routes:
+ * as its default a namespace can only have an algorithm that the whole machine allows to everybody.
  * @param {import("./drive.js").Net} net
  */
 export async function useCubic({ a, b }) {
+  const change = (name, ...route) =>
+    run("ip", "-n", name, "route", "change", ...route, "congctl", CONGESTION);
   for (const name of [a, b]) {
-    for (const { dst, dev, prefsrc } of JSON.parse(await run("ip", "-n", name, "-j", "route"))) {
-      const route = [dst, "dev", dev, "proto", "kernel", "scope", "link", "src", prefsrc];
-      await run("ip", "-n", name, "route", "change", ...route, "congctl", CONGESTION);
-    }
+    for (const { dst, dev, prefsrc } of JSON.parse(await run("ip", "-n", name, "-j", "route")))
+      await change(name, dst, "dev", dev, "proto", "kernel", "scope", "link", "src", prefsrc);
+    const loopback = ["local", "127.0.0.1", "dev", "lo", "table", "local", "proto", "kernel"];
+    await change(name, ...loopback, "scope", "host", "src", "127.0.0.1");
   }
 }
 

@@ -53,7 +53,7 @@ export function page(machine, figures, rows) {
   return `# Performance
 
 Written by \`npm run bench\` (root, Linux; gcc, iproute2, iperf3 and time installed; for the rows of files OpenSSH, rsync, and
-magic-wormhole with its mailbox server and transit relay). The yardstick of each row was measured in the same run, in turns with
+magic-wormhole with its mailbox server and transit relay; for those of forwards OpenSSH and wrk). The yardstick of each row was measured in the same run, in turns with
 dcpipe; of several runs the median counts, and all of them stand in brackets.
 
 ${machine.map((fact) => `- ${fact}`).join("\n")}

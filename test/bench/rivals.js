@@ -49,11 +49,12 @@ export function versions() {
   const ssh = /OpenSSH_[^\s,]+/.exec(say("ssh", "-V"))?.[0] ?? "no OpenSSH";
   const rsync = /version (\S+)/.exec(say("rsync", "--version"))?.[1];
   const wormhole = say("wormhole", "--version");
-  return `${ssh}, ${rsync ? `rsync ${rsync}` : "no rsync"}, ${wormhole || "no magic-wormhole"}`;
+  const wrk = /^wrk (\S+)/.exec(say("wrk", "-v"))?.[0];
+  return `${ssh}, ${rsync ? `rsync ${rsync}` : "no rsync"}, ${wormhole || "no magic-wormhole"}, ${wrk ?? "no wrk"}`;
 }
 
 /** Where a program is, if it is installed. */
-function find(...names) {
+export function find(...names) {
   for (const name of names) {
     const { status, stdout } = spawnSync("sh", ["-c", 'command -v "$0"', name], { encoding: "utf8" });
     if (status === 0) return stdout.trim();
@@ -61,13 +62,13 @@ function find(...names) {
   throw new Error(`${names.join(" or ")} not installed`);
 }
 
-/** Resolves when somebody listens on a TCP port in b. */
-async function listening(net, port, program) {
+/** Resolves when somebody listens on a TCP port in a namespace; fails when `program`, who should, has ended. */
+export async function listening(namespace, port, program) {
   const deadline = now() + START_PATIENCE / 1000;
   let gone = false;
   void program.exited.then(() => (gone = true));
   while (!gone && now() < deadline) {
-    if (await run("ip", "netns", "exec", net.b, "ss", "-Hltn", `sport = :${port}`)) return;
+    if (await run("ip", "netns", "exec", namespace, "ss", "-Hltn", `sport = :${port}`)) return;
     await sleep(50);
   }
   await killing(program)(new Error(`nobody listens on port ${port}:\n${program.said}`));
@@ -138,8 +139,13 @@ function ownDirectory(name) {
   return directory;
 }
 
-async function scp(net) {
-  find("scp");
+/**
+ * Starts an sshd in b, with keys and a configuration of its own.
+ * @param {import("./drive.js").Net} net
+ * @returns {Promise<{ sshd: ReturnType<typeof start>, options: string[] }>} `options`: of every ssh and scp that is to log in there
+ */
+export async function startSshd(net) {
+  find("ssh");
   find(SSHD);
   const directory = ownDirectory("ssh");
   const key = join(directory, "key");
@@ -163,18 +169,23 @@ Subsystem sftp internal-sftp
     mkdirSync(SSHD_EMPTY, { mode: 0o755 });
     undoOnExit(() => rmdirSync(SSHD_EMPTY));
   }
-  await listening(net, SSH_PORT, start(net.b, [SSHD, "-D", "-e", "-f", config]));
-  const options = [
-    ...["-r", "-q", "-p", "-F", "/dev/null", "-P", String(SSH_PORT), "-i", key],
-    ...[
-      "IdentitiesOnly=yes",
-      "BatchMode=yes",
-      "StrictHostKeyChecking=no",
-      "UserKnownHostsFile=/dev/null",
-    ].flatMap((option) => ["-o", option]),
+  const sshd = start(net.b, [SSHD, "-D", "-e", "-f", config]);
+  await listening(net.b, SSH_PORT, sshd);
+  const settings = [
+    `Port=${SSH_PORT}`,
+    "IdentitiesOnly=yes",
+    "BatchMode=yes",
+    "StrictHostKeyChecking=no",
+    "UserKnownHostsFile=/dev/null",
   ];
+  return { sshd, options: ["-F", "/dev/null", "-i", key, ...settings.flatMap((setting) => ["-o", setting])] };
+}
+
+async function scp(net) {
+  find("scp");
+  const { options } = await startSshd(net);
   return (source, target, limit) =>
-    command(net, ["scp", ...options, source, `root@${net.addressB}:${target}/`], limit);
+    command(net, ["scp", "-r", "-q", "-p", ...options, source, `root@${net.addressB}:${target}/`], limit);
 }
 
 async function rsync(net, targets) {
@@ -198,7 +209,7 @@ read only = no
   );
   const where = ["--address", net.addressB, "--port", String(RSYNC_PORT)];
   const daemon = start(net.b, ["rsync", "--daemon", "--no-detach", "--config", config, ...where]);
-  await listening(net, RSYNC_PORT, daemon);
+  await listening(net.b, RSYNC_PORT, daemon);
   return (source, target, limit) => {
     const url = `rsync://${net.addressB}:${RSYNC_PORT}/targets/${relative(targets, target)}/`;
     return command(net, ["rsync", "-a", source, url], limit);
@@ -216,8 +227,8 @@ async function wormhole(net) {
     return start(net.b, [twistd, ...foreground, name, ...endpoint, ...options], { env: UTF8 });
   };
   const database = ["--channel-db", join(directory, "mailbox.sqlite")];
-  await listening(net, MAILBOX_PORT, plugin("wormhole-mailbox", MAILBOX_PORT, ...database));
-  await listening(net, TRANSIT_PORT, plugin("transitrelay", TRANSIT_PORT));
+  await listening(net.b, MAILBOX_PORT, plugin("wormhole-mailbox", MAILBOX_PORT, ...database));
+  await listening(net.b, TRANSIT_PORT, plugin("transitrelay", TRANSIT_PORT));
   const argv = [
     program,
     ...["--relay-url", `ws://${net.addressB}:${MAILBOX_PORT}/v1`],

@@ -3,6 +3,7 @@ import { spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import * as drive from "./drive.js";
 import { FILES_ROWS, FULL_FILES, QUICK_FILES } from "./files-rows.js";
+import { FORWARD_ROWS, FULL_FORWARD, QUICK_FORWARD } from "./forward-rows.js";
 import { measureFarApart, measureOnVeth } from "./meeting.js";
 import { measureRendezvous } from "./rendezvous.js";
 import { onVeth, onWan, rssFigure } from "./shared.js";
@@ -24,6 +25,7 @@ const { MIB } = drive;
  * @property {number} helps
  * @property {{ seconds: number, visitors: number, hold: number }} rendezvous seconds of each load; how many wait, and how long
  * @property {import("./files-rows.js").FilesScale} files
+ * @property {import("./forward-rows.js").ForwardScale} forward
  *
  * @typedef {object} Row
  * @property {string} name for --only
@@ -46,6 +48,7 @@ export const FULL = {
   helps: 20,
   rendezvous: { seconds: 20, visitors: 10_000, hold: 35 },
   files: FULL_FILES,
+  forward: FULL_FORWARD,
 };
 
 /** @type {Scale} */
@@ -62,6 +65,7 @@ export const QUICK = {
   helps: 5,
   rendezvous: { seconds: 3, visitors: 1000, hold: 1 },
   files: QUICK_FILES,
+  forward: QUICK_FORWARD,
 };
 
 const WAN_HOW =
@@ -357,4 +361,5 @@ export const ROWS = [
     measure: ({ rendezvous }) => measureRendezvous(rendezvous),
   },
   ...FILES_ROWS,
+  ...FORWARD_ROWS,
 ];

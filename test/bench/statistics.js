@@ -12,6 +12,6 @@ export function at(values, share) {
 
 /** The median, and all runs in the order they ran: `62.1 (61.0, 62.1, 63.4)`. */
 export function withRuns(values) {
-  const show = (value) => value.toFixed(value < 10 ? 2 : 1);
+  const show = (value) => value.toFixed(value < 10 ? 2 : value < 1000 ? 1 : 0);
   return values.length === 1 ? show(values[0]) : `${show(median(values))} (${values.map(show).join(", ")})`;
 }

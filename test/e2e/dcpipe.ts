@@ -13,8 +13,8 @@ import { expect, onTestFailed, onTestFinished, test, type TestContext } from "vi
 
 export const BIN = fileURLToPath(new URL("../../bin/dcpipe.js", import.meta.url));
 
-/** Verbs that make a connection: they get --no-stun and --no-lan, and --json unless told otherwise. */
-const VERBS = new Set(["pipe", "send", "receive"]);
+/** Verbs that make a connection: they get --no-stun, --no-lan and --json unless told otherwise. */
+const VERBS = new Set(["pipe", "send", "receive", "forward"]);
 
 export interface DcpipeEvent {
   readonly event: string;
@@ -185,7 +185,7 @@ export class Dcpipe extends Process {
     const [verb = "", ...rest] = args;
     const wanted = VERBS.has(verb) && options.json !== false && !args.includes("--help");
     const json = wanted || args.includes("--json");
-    const quiet = args.includes("--lan") ? ["--no-stun"] : ["--no-stun", "--no-lan"];
+    const quiet = ["stun", "lan"].filter((each) => !args.includes(`--${each}`)).map((each) => `--no-${each}`);
     const added = [...(VERBS.has(verb) ? quiet : []), ...(wanted ? ["--json"] : [])];
     let argv = [process.execPath, BIN, ...(verb === "" ? [] : [verb]), ...added, ...rest];
     if (options.unprivileged && process.getuid?.() === 0)

@@ -92,23 +92,27 @@ export async function acceptFlow(stream: Stream, target: Target, acceptor: Accep
   over(failure);
 }
 
-/** Dials one address after the other. Rejects with the last failure. */
+/** Dials one address after the other, until one has answered. Rejects with the first failure: that of the address preferred. */
 async function dialFirst(
   addresses: readonly Address[],
   network: Network,
   signal: AbortSignal,
 ): Promise<Connection> {
-  let failure = new DcpipeError("NAME_UNKNOWN", "the name has no address");
+  let failure: DcpipeError | undefined;
   for (const address of addresses) {
     try {
       return await network.dial(address, { signal });
     } catch (cause) {
-      failure = asDcpipeError(cause, "IO");
-      if (failure.code === "ABORTED" || failure.code === "LIMIT") break;
+      const error = asDcpipeError(cause, "IO");
+      failure ??= error;
+      if (!ELSEWHERE.includes(error.code)) throw error;
     }
   }
-  throw failure;
+  throw failure ?? new DcpipeError("NAME_UNKNOWN", "the name has no address");
 }
+
+/** After these another address may do. */
+const ELSEWHERE: readonly string[] = ["CONNECTION_REFUSED", "UNREACHABLE", "TIMEOUT"];
 
 function refuse(stream: Stream, cause: unknown): void {
   const { code, message } = asDcpipeError(cause, "IO");

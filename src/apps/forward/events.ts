@@ -45,6 +45,7 @@ export class Ledger {
   readonly #open = new Map<number, Opened & { readonly since: number }>();
   #next = 1;
   #refusals = { second: 0, count: 0 };
+  #onempty: (() => void) | undefined;
 
   constructor(tell: (event: ForwardEvent) => void) {
     this.#tell = tell;
@@ -52,6 +53,18 @@ export class Ledger {
 
   get open(): readonly (Opened & { readonly since: number })[] {
     return [...this.#open.values()];
+  }
+
+  /** Resolves when nothing is open any more, or after so many milliseconds. */
+  async settled(milliseconds: number): Promise<void> {
+    if (this.#open.size === 0) return;
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, milliseconds);
+      this.#onempty = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
   }
 
   tell(event: ForwardEvent): void {
@@ -74,6 +87,7 @@ export class Ledger {
       if (!entry) return;
       this.#open.delete(id);
       this.#tell({ event: "closed", ...opened, seconds: (performance.now() - entry.since) / 1000, error });
+      if (this.#open.size === 0) this.#onempty?.();
     };
   }
 

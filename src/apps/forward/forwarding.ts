@@ -18,6 +18,8 @@ import { formatPlace, formatTarget, type Forward, type Offer } from "./spec.ts";
 
 /** A client whose connection came while there is no session waits so long for one, in milliseconds. */
 const SESSION_MS = 30_000;
+/** What a session that is over leaves behind on this machine closes within this, in milliseconds, and is told. */
+const CLOSE_MS = 1000;
 
 export interface ForwardingOptions {
   readonly network: Network;
@@ -86,14 +88,14 @@ export class Forwarding {
 
   /**
    * Goes over this session from now on. `ready` resolves when the other side listens for what was asked of it, and rejects when it does
-   * not; `done` resolves when the other side has left in good order, and rejects with the reason otherwise. Of sessions with the same
-   * `peer` the newest has the ports that it asks for: the others may be of a process that is gone.
+   * not; `done` rejects with the reason when the session is over: CLOSED or INTERRUPTED when the other side has left in good order. Of
+   * sessions with the same `peer` the newest has the ports that it asks for: the others may be of a process that is gone.
    */
   add(
     session: Session,
     role: Role,
     peer?: string,
-  ): { readonly ready: Promise<void>; readonly done: Promise<void> } {
+  ): { readonly ready: Promise<void>; readonly done: Promise<never> } {
     const { bytesPerSecond } = this.#options;
     const pacer = bytesPerSecond === undefined ? undefined : new Pacer(bytesPerSecond);
     const forward = new ForwardSession(session, role, this.#home(pacer, peer));
@@ -110,6 +112,7 @@ export class Forwarding {
   async close(): Promise<void> {
     for (const { forward } of this.#running) forward.leave();
     await Promise.all(this.#listenings.splice(0).map((listening) => listening.close()));
+    if (this.#running.length === 0) await this.#ledger.settled(CLOSE_MS);
   }
 
   // ---- ports of this side -------------------------------------------------------------------------------------------
@@ -236,7 +239,15 @@ export class Forwarding {
           throw cause;
         }
       },
-      listenFor: (request, session) => this.#listenFor(request, session, questions, peer),
+      listenFor: async (request, session) => {
+        try {
+          return await this.#listenFor(request, session, questions, peer);
+        } catch (cause) {
+          if (cause instanceof DcpipeError && cause.code === "REFUSED")
+            this.#ledger.refused("us", formatPlace(request.place, request.protocol), cause.message);
+          throw cause;
+        }
+      },
     };
   }
 

@@ -48,6 +48,10 @@ export class ForwardSession {
   #rejectReady!: (error: Error) => void;
   /** Which listeners that we asked for the other side has said nothing of. */
   readonly #unanswered = new Set<number>();
+  /** Settles when no more records come on the control stream; it never rejects. */
+  #heardAll: Promise<void> = Promise.resolve();
+  /** Why the other side will have no forward with us: it runs something else. */
+  #refusal: DcpipeError | undefined;
 
   constructor(session: Session, role: Role, home: Home) {
     this.#session = session;
@@ -60,15 +64,19 @@ export class ForwardSession {
     this.ready.catch(() => undefined);
   }
 
-  /** Runs until the session ends: resolves when the other side has left in good order, rejects with the reason otherwise. */
-  async run(): Promise<void> {
+  /** Runs until the session ends, and rejects with the reason: CLOSED or INTERRUPTED when the other side has left in good order. */
+  async run(): Promise<never> {
     try {
       if (this.#role === "joining") this.#begin(this.#session.open(encodeHeader({ kind: "forward" })));
       if (this.#home.datagrams) this.#session.wantDatagrams();
-      await this.#accept();
+      return await this.#accept();
+    } catch (cause) {
+      await this.#heardAll;
+      const reason = this.#refusal ?? asDcpipeError(cause, "IO");
+      this.#rejectReady(reason);
+      throw reason;
     } finally {
       for (const listening of this.#listening) void listening.close();
-      this.#rejectReady(new DcpipeError("CLOSED", "the session is over"));
     }
   }
 
@@ -77,7 +85,7 @@ export class ForwardSession {
     this.#control?.end();
   }
 
-  async #accept(): Promise<void> {
+  async #accept(): Promise<never> {
     for (;;) {
       let stream: Stream;
       try {
@@ -144,7 +152,7 @@ export class ForwardSession {
       control.send({ type: "LISTEN", id, protocol: forward.protocol, place: forward.place, target });
     }
     if (this.#unanswered.size === 0) this.#resolveReady();
-    control
+    this.#heardAll = control
       .read((record) => {
         this.#take(record);
       })
@@ -155,6 +163,9 @@ export class ForwardSession {
         (cause: unknown) => {
           const error = asDcpipeError(cause, "PROTOCOL");
           if (error.code === "PROTOCOL") void this.#session.abort("PROTOCOL", error.message, error);
+          if (error.code !== "REFUSED") return;
+          this.#refusal = error;
+          void this.#session.abort("REFUSED", "", error);
         },
       );
   }
