@@ -108,6 +108,8 @@ export class ForwardReport {
       rttMs,
       bytes,
       bytesPerSecond: Math.round(rate),
+      // One more than connections: what each offers and asks for. Any other would be a leak.
+      streams: session?.streams ?? 0,
       connections,
     };
     const how = state === "running" ? `${this.#ui.path ?? "?"}, ${rttMs} ms round trip` : state;

@@ -110,11 +110,11 @@ export function now() {
 // ---------------------------------------------------------------------------------------------------------------------
 // Namespaces
 
-/** Makes two namespaces with loopback up and without IPv6 (whose duplicate address detection takes seconds). */
-export async function createNamespaces(a, b) {
+/** Makes namespaces with loopback up and without IPv6 (whose duplicate address detection takes seconds). */
+export async function createNamespaces(...names) {
   if (process.getuid?.() !== 0) throw new Error("the lab needs root, for network namespaces");
   sweep();
-  for (const name of [a, b]) {
+  for (const name of names) {
     await run("ip", "netns", "add", name);
     // Without the last one TCP hands what it learnt about a path to its next connection: runs would not be independent.
     const settings = ["net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1"];

@@ -1,9 +1,11 @@
 /**
- * npm run soak -- [--transfers 1000] [--kills 200] [--resumes 200] [--guesses 10000] [--cuts] [--parallel 8]
+ * npm run soak -- [--transfers 1000] [--kills 200] [--resumes 200] [--guesses 10000] [--connections 10000] [--seed N]
+ *                 [--cuts] [--changes] [--parallel 8]
  *
  * What the tests do a few times, done often: transfers in which the sender leaves as soon as it may, sides killed at random
  * moments, trees whose transfer is killed again and again and gone on with (--resumes counts the kills; needs root), wrong
- * guesses at codes of clients that wait, links cut in mid-transfer (--cuts; needs root). 0 leaves one out. Prints a summary; the
+ * guesses at codes of clients that wait, forwarded connections that end in every way (compared with a plain proxy), links cut in
+ * mid-transfer (--cuts; needs root), networks that change under forwarded connections (--changes; needs root). 0 leaves one out. Prints a summary; the
  * status is 1 when anything failed.
  */
 import { createHash, randomBytes, randomInt } from "node:crypto";
@@ -11,6 +13,8 @@ import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { CHANGES, PASTE_CHANGES, forwardThroughChanges } from "../lab/changes.js";
+import { playConnections } from "../lab/connections.js";
 import { scratch, start } from "../lab/exec.js";
 import { attack, startRendezvous } from "../lab/guesses.js";
 import { SHAPES, describe, killAndResume, summarize } from "../lab/resumes.js";
@@ -43,7 +47,10 @@ const { values: options } = parseArgs({
     kills: { type: "string", default: "200" },
     resumes: { type: "string", default: "200" },
     guesses: { type: "string", default: "10000" },
+    connections: { type: "string", default: "10000" },
+    seed: { type: "string" },
     cuts: { type: "boolean", default: false },
+    changes: { type: "boolean", default: false },
     parallel: { type: "string", default: "8" },
   },
 });
@@ -260,6 +267,36 @@ async function resumes(count, parallel) {
   return { summary: `resumes: ${counts}\n${count > 0 ? summarize(told) : ""}`.trimEnd(), failures };
 }
 
+/** So many connections of one forward at once. */
+const CONNECTIONS_AT_ONCE = 32;
+
+/** Forwarded connections that begin and end in every way. */
+async function connections(count) {
+  if (count === 0) return { summary: "connections: left out", failures: [] };
+  return playConnections({
+    count,
+    parallel: CONNECTIONS_AT_ONCE,
+    ...(options.seed === undefined ? {} : { seed: Number(options.seed) }),
+    onprogress: (done, failed) => {
+      if (done % 1000 === 0) console.log(`connections: ${done} of ${count}, ${failed} failed`);
+    },
+  });
+}
+
+/** How often everything happens to the network of one forward. */
+const CHANGE_ROUNDS = 3;
+
+/** Connections that are forwarded while their network changes. */
+async function changes(by) {
+  const names = Object.keys(by === "code" ? CHANGES : PASTE_CHANGES);
+  try {
+    await forwardThroughChanges({ by, changes: names, rounds: CHANGE_ROUNDS, onchange: console.log });
+    return { summary: `changes, by ${by}: ${names.length * CHANGE_ROUNDS} good`, failures: [] };
+  } catch (error) {
+    return { summary: `changes, by ${by}: failed`, failures: [`changes, by ${by}: ${error.message}`] };
+  }
+}
+
 /** So many codes are live at once: each takes four file descriptors of this process while it is guessed at. */
 const LIVE_CODES = 1000;
 
@@ -281,6 +318,7 @@ const parallel = Number(options.parallel);
 const results = [await repeat("transfers", Number(options.transfers), parallel, transfer)];
 results.push(await repeat("kills", Number(options.kills), parallel, kill));
 results.push(await resumes(Number(options.resumes), parallel));
+results.push(await connections(Number(options.connections)));
 const batches = Math.ceil(Number(options.guesses) / LIVE_CODES);
 results.push(await repeat(`${options.guesses} guesses, in batches`, batches, 1, guesses));
 if (options.cuts) {
@@ -288,6 +326,7 @@ if (options.cuts) {
   const cuts = (room, programs, number) => cut(room, programs, lengths[number - 1]);
   results.push(await repeat("cuts", lengths.length, lengths.length, cuts));
 }
+if (options.changes) results.push(...(await Promise.all(["code", "token"].map(changes))));
 
 const failures = results.flatMap((result) => result.failures);
 console.log(`\n${results.map(({ summary }) => summary).join("\n")}`);
