@@ -6,7 +6,7 @@
  */
 import { asDcpipeError, DcpipeError } from "../../errors.ts";
 import type { Stream } from "../../session/stream.ts";
-import { REASONS } from "../../wire/frame.ts";
+import { REASONS, type Reason } from "../../wire/frame.ts";
 import { isReason } from "../endpoints.ts";
 import type { Pacer } from "../limit.ts";
 import type { Connection } from "./network.ts";
@@ -52,11 +52,15 @@ export async function carry(
   const { carried, pacer } = options;
   let failure: DcpipeError | undefined;
   let drained: (() => void) | undefined;
+  /** The target is connected. */
+  let stands = options.first === undefined;
   const closed = new Promise<void>((resolve) => {
     connection.onclose = (error) => {
       if (error) {
         failure ??= error;
-        breakOff(stream, error);
+        // Nobody is to have what came before, and the other side need not go on dialling.
+        if (!stands) stream.reset(reasonOf(error), error.message);
+        else breakOff(stream, error);
       }
       drained?.();
       resolve();
@@ -86,11 +90,10 @@ export async function carry(
   // The end of the stream does not wait for a reader who has stopped.
   stream.closed.catch(() => drained?.());
   connection.resume();
-  let begun = options.polite !== true;
   let leaving: ReturnType<typeof setTimeout> | undefined;
   try {
     let chunk = await (options.first ?? (() => stream.read()))();
-    begun = true;
+    stands = true;
     for (; chunk; chunk = await stream.read()) {
       carried.received += chunk.length;
       if (chunk.length === 0 || connection.write(chunk)) continue;
@@ -101,7 +104,7 @@ export async function carry(
     await stream.closed;
   } catch (cause) {
     failure ??= asDcpipeError(cause, "CONNECTION_RESET");
-    if (begun) connection.reset();
+    if (stands || options.polite !== true) connection.reset();
     else {
       connection.end();
       leaving = setTimeout(() => {
@@ -116,7 +119,7 @@ export async function carry(
 
 /** Lets the other side have what came before the reset, and ends the stream at the latest after LAST_WORDS_MS. */
 function breakOff(stream: Stream, error: DcpipeError): void {
-  const reason = isReason(error.code, REASONS) ? error.code : "CONNECTION_RESET";
+  const reason = reasonOf(error);
   stream.breakOff(reason, error.message);
   const timer = setTimeout(() => {
     stream.reset(reason, error.message);
@@ -125,6 +128,10 @@ function breakOff(stream: Stream, error: DcpipeError): void {
     clearTimeout(timer);
   };
   stream.closed.then(stop, stop);
+}
+
+function reasonOf({ code }: DcpipeError): Reason {
+  return isReason(code, REASONS) ? code : "CONNECTION_RESET";
 }
 
 function ignore(): void {
