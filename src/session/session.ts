@@ -460,11 +460,14 @@ export class Session implements SessionEvents {
     if (writer.length > 0 || this.#acksOverdue()) this.#writeAcks(writer);
     const alone = !hasBulk || !this.#bulkWarm(lane);
     const flight = alone ? lane.modestAllowance(this.#pulse.leastRtt) : CONTROL_FLIGHT;
-    if (lane.flight < flight && (alone || sent < CONTROL_BURST)) {
+    if (lane.flight < flight) {
       for (const stream of this.#ready) {
         const free = MAX_CONTROL_MESSAGE - writer.length - dataOverhead(stream.id, stream.offset);
         if (free < 64) break;
-        if (!this.#mayGo(stream) || (!alone && stream.openedOn === "known" && !stream.interactive)) continue;
+        if (!this.#mayGo(stream)) continue;
+        // Bulk lanes take no data of a stream that the other side may not know yet.
+        const byBulk = !alone && stream.openedOn === "known" && (sent >= CONTROL_BURST || !stream.interactive);
+        if (byBulk) continue;
         const segment = this.#take(stream, free);
         if (!segment) continue;
         writeData(writer, stream.id, segment.offset, segment.pieces.map(view));

@@ -696,15 +696,15 @@ describe("bulk lanes", () => {
     flood(mine);
     await run(() => wanted.length > 0, 1000, "a wish for lanes");
     // 20 ms there and back.
-    expect(wanted[0]).toBe(2);
-    expect(pair.joining.lanes).toEqual({ bulk: 0, wanted: 2 });
-    const bulk = [addBulk(pair, 1), addBulk(pair, 2)];
+    expect(wanted[0]).toBe(4);
+    expect(pair.joining.lanes).toEqual({ bulk: 0, wanted: 4 });
+    const bulk = [1, 2, 3, 4].map((id) => addBulk(pair, id));
     const logs = bulk.map((lane) => listenTo(lane, "joining"));
     const before = count.read;
     await pass(2000);
     expect(count.read).toBeGreaterThan(before + 8 * 1024 * 1024);
     for (const log of logs) expect(log.length).toBeGreaterThan(10);
-    expect(pair.joining.lanes.bulk).toBe(2);
+    expect(pair.joining.lanes.bulk).toBe(4);
   });
 
   test("that are not needed any more empty themselves and are closed by who asked for them", async () => {

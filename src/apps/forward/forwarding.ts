@@ -117,7 +117,8 @@ export class Forwarding {
 
   // ---- ports of this side -------------------------------------------------------------------------------------------
 
-  readonly #session = (): Session | undefined => this.#running.at(-1)?.session;
+  readonly #session = (): Session | undefined =>
+    this.#running.findLast(({ session }) => session.state === "running" || session.state === "down")?.session;
 
   readonly #pacer = (session: Session): Pacer | undefined =>
     this.#running.find((running) => running.session === session)?.pacer;
