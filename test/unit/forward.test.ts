@@ -300,7 +300,7 @@ describe.each(SIDES)("the %s side's port leads to the other side", (side) => {
     machine.services.set(DIALLED, "silent");
     const client = world.halves[side].machine.connect(1000);
     await run(() => machine.dialling === 1, 10_000);
-    await world.lose(0);
+    await within(world.lose(0));
     expect(machine.dialling).toBe(0);
     expect(client.closed).toBe("CONNECTION_RESET");
     await world.empty();
@@ -310,7 +310,7 @@ describe.each(SIDES)("the %s side's port leads to the other side", (side) => {
     const { client, server } = await connected({ side, client: false, server: false });
     for (const each of [client, server]) each.flood();
     await pass(2000);
-    await world.lose(0);
+    await within(world.lose(0));
     for (const { end } of [client, server]) end.resume();
     await run(over(client, server), 10_000);
     expect([client.closed, server.closed]).toEqual(["CONNECTION_RESET", "CONNECTION_RESET"]);
@@ -646,7 +646,7 @@ describe("what may be reached", () => {
     for (let i = 0; i < 2; i++) {
       world.joining.machine.connect(1000);
       await pass(100);
-      if (i === 0) await world.lose(0);
+      if (i === 0) await within(world.lose(0));
     }
     expect(asked).toHaveLength(2);
   });
@@ -718,8 +718,8 @@ describe("sessions come and go", () => {
       waiting: { offers: parseTarget("5432") },
       joining: { takeOffers: true },
     }).start();
-    await world.lose(1000);
-    await world.lose(1000);
+    await within(world.lose(1000));
+    await within(world.lose(1000));
     expect(world.joining.machine.places).toHaveLength(1);
     const served = world.waiting.machine.serve(DIALLED);
     world.joining.machine.connect(5432);
