@@ -466,7 +466,8 @@ export class Session implements SessionEvents {
         if (free < 64) break;
         if (!this.#mayGo(stream)) continue;
         // Bulk lanes take no data of a stream that the other side may not know yet.
-        const byBulk = !alone && stream.openedOn === "known" && (sent >= CONTROL_BURST || !stream.interactive);
+        const byBulk =
+          !alone && stream.openedOn === "known" && (sent >= CONTROL_BURST || !stream.interactive);
         if (byBulk) continue;
         const segment = this.#take(stream, free);
         if (!segment) continue;
