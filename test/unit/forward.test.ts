@@ -673,13 +673,13 @@ describe("sessions come and go", () => {
     const { client } = await connected();
     client.end.write(text("x"));
     const places = [...world.joining.machine.places];
-    const lost = world.lose(5000);
-    await pass(1000);
-    expect(client.closed).toBe("CONNECTION_RESET");
     const served = world.waiting.machine.serve(DIALLED);
-    const next = world.joining.machine.connect(1000);
-    next.end.write(text("patient"));
-    await within(lost);
+    let next!: Program;
+    await world.lose(5000, () => {
+      expect(client.closed).toBe("CONNECTION_RESET");
+      next = world.joining.machine.connect(1000);
+      next.end.write(text("patient"));
+    });
     await run(() => served[0]?.text === "patient", 10_000);
     expect(world.joining.machine.places).toEqual(places);
     served[0]?.end.end();
@@ -696,6 +696,59 @@ describe("sessions come and go", () => {
     expect(performance.now() - start).toBeGreaterThan(25_000);
     expect(client.closed).toBe("CONNECTION_RESET");
     expect(world.joining.machine.ends.size).toBe(0);
+  });
+
+  test("a proxy's client that comes when the other side takes no more streams is told, and then cut off", async () => {
+    world = new World({ joining: { dynamics: [{ type: "host", address: "", port: 1080 }] } });
+    await world.start();
+    world.pair.joining.open = () => {
+      throw new DcpipeError("CLOSED", "the other side takes no more streams");
+    };
+    const [left, stays] = [1, 2].map(() => world.joining.machine.connect(1080));
+    for (const client of [left, stays]) client?.end.write(text("CONNECT x:80 HTTP/1.1\r\n\r\n"));
+    await pass(1000);
+    left?.end.end();
+    await pass(1000);
+    expect(left?.text).toContain("502 Bad Gateway");
+    expect(left?.closed).toBe("well");
+    await pass(10_000);
+    expect(stays?.closed).toBe("CONNECTION_RESET");
+    expect(world.joining.machine.ends.size).toBe(0);
+  });
+
+  test("a port for an offer that was on its way when all was closed is given back", async () => {
+    world = new World({ joining: { takeOffers: true }, waiting: { offers: parseTarget("5432") } });
+    const { machine, forwarding } = world.joining;
+    const listen = machine.listen.bind(machine);
+    const bound: (() => void)[] = [];
+    machine.listen = async (...given) => {
+      await new Promise<void>((resolve) => bound.push(resolve));
+      return listen(...given);
+    };
+    await world.start();
+    await run(() => bound.length > 0, 1000, "the binding of a port");
+    await forwarding.close();
+    for (const go of bound) go();
+    await pass(100);
+    expect(machine.listeners.size).toBe(0);
+    expect(told("joining", "listening")).toEqual([]);
+  });
+
+  test("a remembered peer takes its ports from its earlier sessions, and not from itself", async () => {
+    world = new World({
+      joining: {
+        remotes: [...parseForward("-R", "1000:localhost:1"), ...parseForward("-R", "1000:localhost:2")],
+      },
+    });
+    for (const side of SIDES) {
+      const { ready, done } = world.halves[side].forwarding.add(world.pair[side], side, "laptop");
+      done.catch(() => undefined);
+      ready.catch(() => undefined);
+    }
+    await pass(1000);
+    expect(told("joining", "listening").map(({ target }) => target)).toEqual(["localhost:1"]);
+    expect(told("joining", "unheard")).toHaveLength(1);
+    expect(world.waiting.machine.listeners.size).toBe(1);
   });
 
   test("a client that has left while it waited leaves nothing behind", async () => {
