@@ -73,11 +73,22 @@ export class Serving {
     else await this.#waitFor(met, done);
   }
 
-  /** Serves one after the other, for as long as somebody may come; each has a session of its own. */
+  /**
+   * Serves one after the other, for as long as somebody may come; each has a session of its own. When nobody can come any more, those
+   * who are there are served to their end: a stranger that tries a wrong code must not end their sessions.
+   */
   async many(): Promise<never> {
-    for (;;) {
-      const met = await this.#meet();
-      this.#note(met, this.#take(met).done);
+    try {
+      for (;;) {
+        const met = await this.#meet();
+        this.#note(met, this.#take(met).done);
+      }
+    } catch (cause) {
+      if (!this.#isInterrupted() && this.#sessions.size > 0) {
+        this.#around.ui.note(`nobody else can join: ${asDcpipeError(cause, "IO").message}`);
+        await Promise.allSettled([...this.#sessions].map(({ closed }) => closed));
+      }
+      throw cause;
     }
   }
 
