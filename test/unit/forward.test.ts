@@ -499,6 +499,11 @@ describe("offers and listeners", () => {
     await run(() => served.length > 0, 10_000);
   });
 
+  test("more than the other side takes are not offered", async () => {
+    world = new World({ waiting: { offers: [...parseTarget("1-1024"), ...parseTarget("2000")] } });
+    await expect(world.waiting.forwarding.start()).rejects.toMatchObject({ code: "USAGE" });
+  });
+
   test("who does not take offers listens for none", async () => {
     world = await new World({ waiting: { offers: parseTarget("5432") } }).start();
     expect(world.joining.machine.places).toEqual([]);

@@ -4,7 +4,7 @@
  */
 import { DcpipeError } from "../../errors.ts";
 import type { Session } from "../../session/session.ts";
-import type { ForwardRecord, Place, Protocol } from "../../wire/forward.ts";
+import { MAX_OFFERS, type ForwardRecord, type Place, type Protocol } from "../../wire/forward.ts";
 import type { Target } from "../../wire/header.ts";
 import type { Role } from "../../wire/hello.ts";
 import { Pacer } from "../limit.ts";
@@ -83,6 +83,12 @@ export class Forwarding {
 
   /** Binds the ports of this side. Rejects with USAGE. */
   async start(): Promise<void> {
+    const { offers = [], remotes = [] } = this.#options;
+    // The other side would take more for a breach of the protocol.
+    if (offers.length > MAX_OFFERS)
+      throw new DcpipeError("USAGE", `at most ${MAX_OFFERS} TARGETs can be offered`);
+    if (remotes.length > MAX_OFFERS)
+      throw new DcpipeError("USAGE", `at most ${MAX_OFFERS} ports can be asked for with -R`);
     for (const forward of this.#options.locals ?? []) await this.#listen(forward);
     for (const place of this.#options.dynamics ?? []) await this.#listenForProxy(place);
   }
