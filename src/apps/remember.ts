@@ -78,7 +78,8 @@ export interface PairingOutcome {
 
 /**
  * Asks, if `own` is given, and answers. Call it once for a session, before its streams are accepted. `asked` resolves when what this
- * side asks for is done (undefined at once when it asks for nothing); rejects with REFUSED, TIMEOUT, IO, PROTOCOL or the session's end.
+ * side asks for is done (undefined at once when it asks for nothing); rejects with REFUSED, ABORTED (nobody answers), IO, PROTOCOL or the
+ * session's end.
  */
 export function pair(
   session: Session,
@@ -93,7 +94,8 @@ class Pairer {
   readonly #mine: Stream | undefined;
   #resolve!: (outcome: PairingOutcome | undefined) => void;
   #reject!: (error: unknown) => void;
-  #answered = false;
+  /** The other side's stream, which is answered. */
+  #theirs: Stream | undefined;
 
   constructor(session: Session, options: PairingOptions) {
     this.#options = options;
@@ -126,12 +128,22 @@ class Pairer {
     } catch (cause) {
       const error = asDcpipeError(cause, "PROTOCOL");
       refuse(stream, error);
-      // The joining side asks, too: its stream is here, or on its way.
-      const yields = this.#options.role === "waiting" && (this.#answered || error.code === "CLOSED");
-      if (!yields) this.#reject(error);
+      // The joining side asks, too: its stream came first, counts, and has its time, too.
+      if (this.#options.role === "waiting" && this.#theirs) this.#await(this.#theirs);
+      else this.#reject(error);
     } finally {
       clearTimeout(timer);
     }
+  }
+
+  #await(stream: Stream): void {
+    const timer = setTimeout(() => {
+      stream.reset("ABORTED", "no answer in time");
+    }, PATIENCE_MS);
+    const stop = (): void => {
+      clearTimeout(timer);
+    };
+    this.asked.then(stop, stop);
   }
 
   async #answer(stream: Stream): Promise<void> {
@@ -140,11 +152,11 @@ class Pairer {
       stream.reset("CLOSED", "this side asks, too");
       return;
     }
-    if (this.#answered) {
+    if (this.#theirs) {
       stream.reset("REFUSED", "asked twice");
       return;
     }
-    this.#answered = true;
+    this.#theirs = stream;
     try {
       this.#resolve(await this.#exchange(stream, own));
     } catch (cause) {

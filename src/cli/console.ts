@@ -13,6 +13,8 @@ export class Console {
   readonly #signal: AbortSignal;
   #lines: Lines | undefined;
   #onenter: (() => void) | undefined;
+  /** The terminal has gone. */
+  #ended = false;
   /** The first one is on the screen. */
   #asked: Asked[] = [];
 
@@ -47,6 +49,10 @@ export class Console {
         return;
       }
       this.#open();
+      if (this.#ended) {
+        resolve(false);
+        return;
+      }
       this.#asked.push({ text, resolve });
       if (this.#asked.length === 1) this.#lines?.ask(text);
     });
@@ -55,12 +61,16 @@ export class Console {
   #open(): void {
     if (this.#lines) return;
     const lines = openLines(false);
-    if (!lines) return;
+    if (!lines) {
+      this.#ended = true;
+      return;
+    }
     this.#lines = lines;
     lines.onLine((line) => {
       this.#take(line);
     });
     const end = (): void => {
+      this.#ended = true;
       for (const { resolve } of this.#asked.splice(0)) resolve(false);
     };
     lines.onEnd(end);

@@ -1,4 +1,5 @@
 /** A command from its first line to its last: what is said and done at an interrupt and at an error, and the exit status. */
+import { setMaxListeners } from "node:events";
 import { asDcpipeError, type Session } from "../index.ts";
 import type { Command } from "./command.ts";
 import { VERDICTS } from "./status.ts";
@@ -20,6 +21,8 @@ export async function runProcess(command: Command, work: (around: Around) => Pro
   const color = options.color && process.env["NO_COLOR"] === undefined;
   const ui = new Ui({ json: options.json, quiet: options.quiet, verbose: options.verbose, color });
   const stop = new AbortController();
+  // It stops whatever is under way, and Node would warn of a leak on stderr.
+  setMaxListeners(0, stop.signal);
   const sessions = new Set<Session>();
   const watched = watchSignals(() => {
     ui.end();

@@ -116,12 +116,17 @@ function openTerminal(): ReadStream | undefined {
   }
 }
 
+/** Who reads stdin at this moment: a question may come while another reader stays. */
+const readers = new Set<object>();
+
 function readLines(input: Readable, terminal: boolean): Lines {
   // The terminal's own line editing does; then Ctrl-C stays a signal.
   const reader = createInterface({ input, terminal: false, crlfDelay: Infinity });
   input.on("error", () => {
     reader.close();
   });
+  if (input === process.stdin) readers.add(reader);
+  reader.on("close", () => readers.delete(reader));
   return {
     terminal,
     onLine: (listener) => {
@@ -136,8 +141,10 @@ function readLines(input: Readable, terminal: boolean): Lines {
     },
     close: () => {
       reader.close();
-      if (input === process.stdin) input.pause();
-      else input.destroy();
+      if (input !== process.stdin) input.destroy();
+      // Closing has paused it for all.
+      else if (readers.size > 0) input.resume();
+      else input.pause();
     },
   };
 }

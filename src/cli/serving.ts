@@ -27,6 +27,17 @@ const DOWN_MS = 2000;
 const LOOK_MS = 500;
 /** Between two tries to meet it, in milliseconds. */
 const AGAIN_MS = 2000;
+/** One who wanted to join did not get in; the next one may. */
+const MISSED: readonly ErrorCode[] = [
+  "CODE_WRONG",
+  "ICE_FAILED",
+  "TIMEOUT",
+  "PEER_GONE",
+  "INTERRUPTED",
+  "AUTH_FAILED",
+];
+/** Each new code is another guess for whoever tries them: so many wrong ones are let pass. */
+const MAX_GUESSES = 3;
 /** Failures that another meeting would only repeat. */
 const FATAL: readonly ErrorCode[] = ["USAGE", "REFUSED", "AUTH_FAILED", "VERSION", "PROTOCOL", "NO_WEBRTC"];
 
@@ -73,11 +84,32 @@ export class Serving {
     else await this.#waitFor(met, done);
   }
 
-  /** Serves one after the other, for as long as somebody may come; each has a session of its own. */
+  /**
+   * Serves one after the other, for as long as somebody may come; each has a session of its own. When nobody can come any more, those
+   * who are there are served to their end: a stranger that tries a wrong code must not end their sessions.
+   */
   async many(): Promise<never> {
-    for (;;) {
-      const met = await this.#meet();
-      this.#note(met, this.#take(met).done);
+    try {
+      for (let guesses = 0; ;) {
+        try {
+          const met = await this.#meet();
+          this.#note(met, this.#take(met).done);
+        } catch (cause) {
+          const error = asDcpipeError(cause, "IO");
+          if (error.code === "CODE_WRONG") guesses++;
+          const asked = error.code === "TIMEOUT" && (this.#command.options.timeout ?? 0) > 0;
+          const missed = MISSED.includes(error.code) && guesses <= MAX_GUESSES && !asked;
+          if (this.#isInterrupted() || !missed) throw error;
+          this.#around.ui.note(`somebody did not come in: ${error.message}`);
+          await delay(AGAIN_MS);
+        }
+      }
+    } catch (cause) {
+      if (!this.#isInterrupted() && this.#sessions.size > 0) {
+        this.#around.ui.note(`nobody else can join: ${asDcpipeError(cause, "IO").message}`);
+        await Promise.allSettled([...this.#sessions].map(({ closed }) => closed));
+      }
+      throw cause;
     }
   }
 

@@ -23,16 +23,19 @@ export async function verify(
     );
   }
   const question = "Does the other side show the same? [y/N] ";
+  let stopAsking = (): void => undefined;
   const answer = await new Promise<string | undefined>((resolve) => {
     const leave = (): void => {
       resolve(undefined);
     };
-    signal.addEventListener("abort", leave, { once: true });
+    stopAsking = leave;
+    signal.addEventListener("abort", leave);
     session.closed.then(leave, leave);
     lines.onLine(resolve);
     lines.ask(question);
   });
   lines.close();
+  signal.removeEventListener("abort", stopAsking);
   if (/^\s*(y|yes)\s*$/i.test(answer ?? "")) return;
   if (answer === undefined) {
     // The session's own end is the reason, when it is that; the user's, when the signal came.

@@ -15,7 +15,9 @@ import { keepAppointment, type KnownPeer } from "./appointment.ts";
 import { JoiningDoor, WaitingDoor, type DoorPlace, type Knock } from "./door.ts";
 import { Ending } from "./ending.ts";
 import {
+  DEFAULT_RECONNECT,
   DEFAULT_TIMEOUT_JOINING,
+  parseNetwork,
   seconds,
   type CodeEvent,
   type CodeOptions,
@@ -108,12 +110,15 @@ export function joinKnown(
   };
 }
 
-/** Where the two may meet. Throws USAGE when there is no such place. */
+/** Where the two may meet. Throws USAGE when there is no such place, and for options that no session can be made with. */
 function placesOf(
   platform: Platform,
   peer: KnownPeer,
   options: KnownOptions,
 ): { url: string | undefined; lan: Lan | undefined } {
+  // Later nobody could be told: sessions are made when a knock is taken.
+  parseNetwork(options);
+  seconds(options.reconnect, DEFAULT_RECONNECT, "reconnect");
   const { rendezvous } = options;
   const url = rendezvous === false ? undefined : (rendezvous ?? peer.rendezvous ?? undefined);
   const lan = options.lan === false ? undefined : platform.lan;
@@ -166,9 +171,7 @@ class KnownWaiter implements WaitingKnown {
       this.#hold(lan, doors).catch((error: unknown) => {
         this.#log(`the local network is not called: ${asDcpipeError(error, "SIGNALLING").message}`);
       });
-    options.signal?.addEventListener("abort", () => {
-      this.close();
-    });
+    options.signal?.addEventListener("abort", this.close);
     if (options.signal?.aborted) this.close();
   }
 
@@ -176,13 +179,14 @@ class KnownWaiter implements WaitingKnown {
     return this.#under.size > 0;
   }
 
-  close(): void {
+  readonly close = (): void => {
     if (this.#closed) return;
     this.#closed = true;
+    this.#options.signal?.removeEventListener("abort", this.close);
     const said = this.#doors.map((door) => door.close());
     void Promise.all(said).finally(() => this.#held?.close());
     for (const session of this.#under.values()) session.drop(new DcpipeError("ABORTED", "stopped waiting"));
-  }
+  };
 
   #wait(place: DoorPlace, doors: readonly DoorKeys[]): void {
     for (const keys of doors)
@@ -354,7 +358,10 @@ class KnownJoiner {
         // Nobody else is asked, and somebody waits for the answer.
         if (impatient && !this.#lan && error.code !== "LIMIT") this.#ending.reject(error);
       });
-    if (this.#lan) void this.#look(this.#lan);
+    if (this.#lan)
+      this.#look(this.#lan).catch((error: unknown) => {
+        this.#log(`the local network is not searched: ${asDcpipeError(error, "SIGNALLING").message}`);
+      });
   }
 
   #knockAt(place: DoorPlace, onfailed: (error: DcpipeError, door: JoiningDoor) => void): void {
@@ -396,7 +403,7 @@ class KnownJoiner {
       };
       search.signal.addEventListener("abort", end);
       const timer = setTimeout(end, SEARCH_MS);
-      await lan.find({
+      const found = lan.find({
         nameplate,
         bind: this.#options.bind,
         signal: round.signal,
@@ -413,8 +420,10 @@ class KnownJoiner {
           this.#log(text);
         },
       });
-      clearTimeout(timer);
-      search.signal.removeEventListener("abort", end);
+      await found.finally(() => {
+        clearTimeout(timer);
+        search.signal.removeEventListener("abort", end);
+      });
     }
   }
 

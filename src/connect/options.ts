@@ -127,6 +127,14 @@ export function follow(connection: Connection, signal: AbortSignal | undefined):
     const error = new DcpipeError("ABORTED", "stopped", { cause: signal.reason });
     connection.abort(error);
   };
-  if (signal.aborted) abort();
-  else signal.addEventListener("abort", abort, { once: true });
+  if (signal.aborted) {
+    abort();
+    return;
+  }
+  signal.addEventListener("abort", abort);
+  // One signal may see many connections come and go.
+  const stop = (): void => {
+    signal.removeEventListener("abort", abort);
+  };
+  connection.session.then((session) => session.closed).then(stop, stop);
 }

@@ -196,6 +196,8 @@ export async function dialTcp(
       if (address.type !== "unix") throw connectionFailure(cause, where);
       if (systemCode(cause) !== "EAGAIN") throw unixFailure(cause, where);
     }
+    // A refusal comes before any timer of dialOnce, however little is left.
+    if (performance.now() >= until) throw unanswered(where);
     await pause(BACKLOG_PAUSE_MS);
   }
 }
@@ -234,7 +236,7 @@ function dialOnce(
     };
     const timer = setTimeout(
       () => {
-        fail(new DcpipeError("TIMEOUT", `${where} does not answer`));
+        fail(unanswered(where));
       },
       Math.max(0, timeoutMs),
     );
@@ -258,6 +260,10 @@ function unixFailure(cause: unknown, where: string): DcpipeError {
     default:
       return connectionFailure(cause, where);
   }
+}
+
+function unanswered(where: string): DcpipeError {
+  return new DcpipeError("TIMEOUT", `${where} does not answer`);
 }
 
 function aborted(signal: AbortSignal): DcpipeError {

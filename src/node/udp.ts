@@ -60,9 +60,11 @@ export async function listenDatagrams(
       const colon = from.lastIndexOf(":");
       const isSix = from.startsWith("[");
       const socket = isSix ? six : four;
-      if (isClosed || !socket || socket.getSendQueueSize() > MAX_QUEUED) return;
+      const port = Number(from.slice(colon + 1));
+      // Port 0 says that no answer is wanted (RFC 768), and Node throws.
+      if (isClosed || !socket || port === 0 || socket.getSendQueueSize() > MAX_QUEUED) return;
       const address = isSix ? from.slice(1, colon - 1) : from.slice(0, colon);
-      socket.send(payload, Number(from.slice(colon + 1)), address);
+      socket.send(payload, port, address);
     },
     close: () => {
       isClosed = true;

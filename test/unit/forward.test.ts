@@ -300,7 +300,7 @@ describe.each(SIDES)("the %s side's port leads to the other side", (side) => {
     machine.services.set(DIALLED, "silent");
     const client = world.halves[side].machine.connect(1000);
     await run(() => machine.dialling === 1, 10_000);
-    await within(world.lose(0));
+    await world.lose(0);
     expect(machine.dialling).toBe(0);
     expect(client.closed).toBe("CONNECTION_RESET");
     await world.empty();
@@ -310,7 +310,7 @@ describe.each(SIDES)("the %s side's port leads to the other side", (side) => {
     const { client, server } = await connected({ side, client: false, server: false });
     for (const each of [client, server]) each.flood();
     await pass(2000);
-    await within(world.lose(0));
+    await world.lose(0);
     for (const { end } of [client, server]) end.resume();
     await run(over(client, server), 10_000);
     expect([client.closed, server.closed]).toEqual(["CONNECTION_RESET", "CONNECTION_RESET"]);
@@ -499,6 +499,11 @@ describe("offers and listeners", () => {
     await run(() => served.length > 0, 10_000);
   });
 
+  test("more than the other side takes are not offered", async () => {
+    world = new World({ waiting: { offers: [...parseTarget("1-1024"), ...parseTarget("2000")] } });
+    await expect(world.waiting.forwarding.start()).rejects.toMatchObject({ code: "USAGE" });
+  });
+
   test("who does not take offers listens for none", async () => {
     world = await new World({ waiting: { offers: parseTarget("5432") } }).start();
     expect(world.joining.machine.places).toEqual([]);
@@ -646,7 +651,7 @@ describe("what may be reached", () => {
     for (let i = 0; i < 2; i++) {
       world.joining.machine.connect(1000);
       await pass(100);
-      if (i === 0) await within(world.lose(0));
+      if (i === 0) await world.lose(0);
     }
     expect(asked).toHaveLength(2);
   });
@@ -673,13 +678,13 @@ describe("sessions come and go", () => {
     const { client } = await connected();
     client.end.write(text("x"));
     const places = [...world.joining.machine.places];
-    const lost = world.lose(5000);
-    await pass(1000);
-    expect(client.closed).toBe("CONNECTION_RESET");
     const served = world.waiting.machine.serve(DIALLED);
-    const next = world.joining.machine.connect(1000);
-    next.end.write(text("patient"));
-    await within(lost);
+    let next!: Program;
+    await world.lose(5000, () => {
+      expect(client.closed).toBe("CONNECTION_RESET");
+      next = world.joining.machine.connect(1000);
+      next.end.write(text("patient"));
+    });
     await run(() => served[0]?.text === "patient", 10_000);
     expect(world.joining.machine.places).toEqual(places);
     served[0]?.end.end();
@@ -696,6 +701,59 @@ describe("sessions come and go", () => {
     expect(performance.now() - start).toBeGreaterThan(25_000);
     expect(client.closed).toBe("CONNECTION_RESET");
     expect(world.joining.machine.ends.size).toBe(0);
+  });
+
+  test("a proxy's client that comes when the other side takes no more streams is told, and then cut off", async () => {
+    world = new World({ joining: { dynamics: [{ type: "host", address: "", port: 1080 }] } });
+    await world.start();
+    world.pair.joining.open = () => {
+      throw new DcpipeError("CLOSED", "the other side takes no more streams");
+    };
+    const [left, stays] = [1, 2].map(() => world.joining.machine.connect(1080));
+    for (const client of [left, stays]) client?.end.write(text("CONNECT x:80 HTTP/1.1\r\n\r\n"));
+    await pass(1000);
+    left?.end.end();
+    await pass(1000);
+    expect(left?.text).toContain("502 Bad Gateway");
+    expect(left?.closed).toBe("well");
+    await pass(10_000);
+    expect(stays?.closed).toBe("CONNECTION_RESET");
+    expect(world.joining.machine.ends.size).toBe(0);
+  });
+
+  test("a port for an offer that was on its way when all was closed is given back", async () => {
+    world = new World({ joining: { takeOffers: true }, waiting: { offers: parseTarget("5432") } });
+    const { machine, forwarding } = world.joining;
+    const listen = machine.listen.bind(machine);
+    const bound: (() => void)[] = [];
+    machine.listen = async (...given) => {
+      await new Promise<void>((resolve) => bound.push(resolve));
+      return listen(...given);
+    };
+    await world.start();
+    await run(() => bound.length > 0, 1000, "the binding of a port");
+    await forwarding.close();
+    for (const go of bound) go();
+    await pass(100);
+    expect(machine.listeners.size).toBe(0);
+    expect(told("joining", "listening")).toEqual([]);
+  });
+
+  test("a remembered peer takes its ports from its earlier sessions, and not from itself", async () => {
+    world = new World({
+      joining: {
+        remotes: [...parseForward("-R", "1000:localhost:1"), ...parseForward("-R", "1000:localhost:2")],
+      },
+    });
+    for (const side of SIDES) {
+      const { ready, done } = world.halves[side].forwarding.add(world.pair[side], side, "laptop");
+      done.catch(() => undefined);
+      ready.catch(() => undefined);
+    }
+    await pass(1000);
+    expect(told("joining", "listening").map(({ target }) => target)).toEqual(["localhost:1"]);
+    expect(told("joining", "unheard")).toHaveLength(1);
+    expect(world.waiting.machine.listeners.size).toBe(1);
   });
 
   test("a client that has left while it waited leaves nothing behind", async () => {
@@ -718,8 +776,8 @@ describe("sessions come and go", () => {
       waiting: { offers: parseTarget("5432") },
       joining: { takeOffers: true },
     }).start();
-    await within(world.lose(1000));
-    await within(world.lose(1000));
+    await world.lose(1000);
+    await world.lose(1000);
     expect(world.joining.machine.places).toHaveLength(1);
     const served = world.waiting.machine.serve(DIALLED);
     world.joining.machine.connect(5432);

@@ -340,3 +340,19 @@ test("nowhere to meet", () => {
   expect(() => joining("b", undefined, { rendezvous: false })).toThrow(/no rendezvous is known/);
   expect(() => waiting({}, peerOf("a", { rendezvous: null }))).toThrow(/no rendezvous is known/);
 });
+
+test("options that no session can be made with are told at once", () => {
+  expect(() => joining("b", undefined, { stun: ["https://x"] })).toThrow(/no STUN server/);
+  expect(() => waiting({ reconnect: -1 })).toThrow(/reconnect/);
+});
+
+test("a signal that stays is left alone when the waiting ends", () => {
+  const { signal } = new AbortController();
+  const remove = vi.spyOn(signal, "removeEventListener");
+  const add = vi.spyOn(signal, "addEventListener");
+  waiting({ signal }).close();
+  expect(remove.mock.calls.map(([, listener]) => listener)).toEqual(
+    add.mock.calls.map(([, listener]) => listener),
+  );
+  expect(add).toHaveBeenCalled();
+});

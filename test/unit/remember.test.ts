@@ -87,6 +87,15 @@ test("both ask, the joining one a good while later", async () => {
   expectSame();
 });
 
+test("both ask, and the joining side then says nothing", async () => {
+  const asked = run("waiting", true).catch(codeOf);
+  const theirs = await within(link.joining.accept());
+  link.joining.open(encodeHeader({ kind: "remember" }));
+  theirs.reset("CLOSED", "this side asks, too");
+  expect(await within(asked, 150_000)).toBe("ABORTED");
+  expect(stored).toEqual({});
+});
+
 describe.each(["waiting", "joining"] as const)("only the %s side asks", (side) => {
   const other = side === "waiting" ? "joining" : "waiting";
 

@@ -187,6 +187,13 @@ test.each(["", "localhost", "*"])("the place '%s' is IPv4 and IPv6 at one port",
   }
 });
 
+test("a sender without a port cannot be answered", async () => {
+  const { listener } = await start("127.0.0.1");
+  expect(() => {
+    listener.send(Buffer.from("x"), "127.0.0.1:0");
+  }).not.toThrow();
+});
+
 test("a closed listener and a closed socket do nothing more, and leave the port", async () => {
   const { listener, port, came } = await start("127.0.0.1");
   const { socket } = await dial("127.0.0.1", port);

@@ -107,14 +107,19 @@ export async function carry(
     if (stands || options.polite !== true) connection.reset();
     else {
       connection.end();
-      leaving = setTimeout(() => {
-        connection.reset();
-      }, LEAVE_MS);
+      leaving = leaveSoon(connection);
     }
   }
   await closed;
   clearTimeout(leaving);
   return failure;
+}
+
+/** For a client that was told why nothing was connected. The timer is to be cleared when it is over. */
+export function leaveSoon(connection: Connection): ReturnType<typeof setTimeout> {
+  return setTimeout(() => {
+    connection.reset();
+  }, LEAVE_MS);
 }
 
 /** Lets the other side have what came before the reset, and ends the stream at the latest after LAST_WORDS_MS. */

@@ -4,7 +4,7 @@
  */
 import { DcpipeError } from "../../errors.ts";
 import type { Session } from "../../session/session.ts";
-import type { ForwardRecord, Place, Protocol } from "../../wire/forward.ts";
+import { MAX_OFFERS, type ForwardRecord, type Place, type Protocol } from "../../wire/forward.ts";
 import type { Target } from "../../wire/header.ts";
 import type { Role } from "../../wire/hello.ts";
 import { Pacer } from "../limit.ts";
@@ -67,8 +67,9 @@ export class Forwarding {
   /** The newest last: that is the one our own ports lead to. */
   #running: Running[] = [];
   /** Listeners for the other side, by peer and place. */
-  readonly #asked = new Map<string, Listening>();
+  readonly #asked = new Map<string, { readonly listening: Listening; readonly session: Session }>();
   #awaiting: ((session: Session) => void)[] = [];
+  #closed = false;
 
   constructor(options: ForwardingOptions) {
     this.#options = options;
@@ -82,6 +83,12 @@ export class Forwarding {
 
   /** Binds the ports of this side. Rejects with USAGE. */
   async start(): Promise<void> {
+    const { offers = [], remotes = [] } = this.#options;
+    // The other side would take more for a breach of the protocol.
+    if (offers.length > MAX_OFFERS)
+      throw new DcpipeError("USAGE", `at most ${MAX_OFFERS} TARGETs can be offered`);
+    if (remotes.length > MAX_OFFERS)
+      throw new DcpipeError("USAGE", `at most ${MAX_OFFERS} ports can be asked for with -R`);
     for (const forward of this.#options.locals ?? []) await this.#listen(forward);
     for (const place of this.#options.dynamics ?? []) await this.#listenForProxy(place);
   }
@@ -110,6 +117,7 @@ export class Forwarding {
 
   /** Stops listening; sessions are the caller's to end. */
   async close(): Promise<void> {
+    this.#closed = true;
     for (const { forward } of this.#running) forward.leave();
     await Promise.all(this.#listenings.splice(0).map((listening) => listening.close()));
     if (this.#running.length === 0) await this.#ledger.settled(CLOSE_MS);
@@ -153,6 +161,11 @@ export class Forwarding {
       awaitSession: this.#awaitSession,
     });
     this.#listenings.push(listening);
+    // A port for an offer may have been on its way when all was closed.
+    if (this.#closed) {
+      await listening.close();
+      return;
+    }
     this.#ledger.tell({
       event: "listening",
       of: "us",
@@ -299,16 +312,16 @@ export class Forwarding {
     const key = `${peer} ${formatPlace(place, protocol)}`;
     const listening = await listen(request).catch(async (error: unknown) => {
       const older = peer === undefined ? undefined : this.#asked.get(key);
-      if (!older) throw error;
-      await older.close();
+      if (!older || older.session === session) throw error;
+      await older.listening.close();
       return listen(request);
     });
-    this.#asked.set(key, listening);
+    this.#asked.set(key, { listening, session });
     this.#ledger.tell({ event: "listening", of: "us", protocol, place: listening.place, target });
     return {
       place: listening.place,
       close: async () => {
-        if (this.#asked.get(key) === listening) this.#asked.delete(key);
+        if (this.#asked.get(key)?.listening === listening) this.#asked.delete(key);
         await listening.close();
       },
     };

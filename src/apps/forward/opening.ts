@@ -4,7 +4,7 @@ import type { Session } from "../../session/session.ts";
 import type { Stream } from "../../session/stream.ts";
 import { encodeHeader, type Target } from "../../wire/header.ts";
 import type { Pacer } from "../limit.ts";
-import { answerOf, carry } from "./carry.ts";
+import { answerOf, carry, leaveSoon } from "./carry.ts";
 import type { Ledger } from "./events.ts";
 import type { Connection } from "./network.ts";
 
@@ -31,6 +31,12 @@ export async function openConnection(connection: Connection, opening: Opening): 
     if (answer) {
       connection.write(answer(asDcpipeError(cause, "CLOSED")));
       connection.end();
+      // Only who reads hears that the client has left.
+      const leaving = leaveSoon(connection);
+      connection.onclose = () => {
+        clearTimeout(leaving);
+      };
+      connection.resume();
     } else connection.reset();
     return;
   }

@@ -46,8 +46,9 @@ function greet(connection: Connection, proxy: Proxy): void {
     if (step.reply.length > 0) connection.write(step.reply);
     if (step.type === "reject") {
       connection.end();
-      // What else it sends is of no interest.
+      // What else it sends is of no interest; and when it ends, the answer may still be on its way.
       connection.ondata = undefined;
+      connection.onend = undefined;
       return;
     }
     if (step.type === "more") return;
@@ -90,6 +91,8 @@ async function associate(
   let listener: DatagramListener | undefined;
   const flows = new Flows(
     (key) => {
+      // The client has to ask for another port, which goes over the next session.
+      if (session.state === "closed") connection.reset();
       const target = targets.get(key);
       return target && { session, target };
     },

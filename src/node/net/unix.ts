@@ -18,7 +18,7 @@ export interface SocketFile {
   readonly temporary: string;
   /** Gives the bound socket its mode and its name. Throws USAGE or what the file system says. */
   publish(): void;
-  /** Removes the file, if it is still ours. */
+  /** Removes the file, if it is still ours. What cannot be removed stays. */
   remove(): void;
 }
 
@@ -49,8 +49,12 @@ export async function prepareSocketFile(path: string): Promise<SocketFile> {
       ours = lstatSync(path);
     },
     remove: () => {
-      const there = find(path);
-      if (there && ours && isSame(there, ours)) unlinkSync(path);
+      try {
+        const there = find(path);
+        if (there && ours && isSame(there, ours)) unlinkSync(path);
+      } catch {
+        // The directory has become somebody else's meanwhile. A socket that nobody serves makes way for the next one.
+      }
     },
   };
 }
