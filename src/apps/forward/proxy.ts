@@ -87,6 +87,7 @@ async function associate(
   const { network, ledger } = proxy;
   const overs = new WeakMap<Flow, (error?: Parameters<ReturnType<Ledger["opened"]>>[0]) => void>();
   const targets = new Map<string, Target & { type: "host" }>();
+  const latest = new Map<string, Flow>();
   let client: string | undefined;
   let listener: DatagramListener | undefined;
   const flows = new Flows(
@@ -103,11 +104,16 @@ async function associate(
     },
     {
       opened: (key, flow) => {
+        latest.set(key, flow);
         overs.set(flow, ledger.opened("udp", key, client, flow.carried));
       },
       closed: (key, flow, error) => {
         if (error?.code === "REFUSED") ledger.refused("them", key, error.message);
-        targets.delete(key);
+        // One that made room may have been begun anew since.
+        if (latest.get(key) === flow) {
+          latest.delete(key);
+          targets.delete(key);
+        }
         overs.get(flow)?.(error);
       },
     },
