@@ -61,7 +61,9 @@ export async function runForward(given: ForwardArguments): Promise<never> {
         throw suggestAnotherPort(cause);
       });
       if (plan.dynamics.length > 0)
-        ui.note("-D reaches what the other side names with --allow HOST:PORT; '*:*' is everything");
+        ui.note(
+          "-D reaches what the other side offers, or names with --allow HOST:PORT; '*:*' is everything",
+        );
       await (options.multi ? serving.many() : serving.one());
     } finally {
       serving.close();
