@@ -32,13 +32,10 @@ export function forwardOptions<T>(yargs: Argv<T>): Argv<T & ForwardArguments> {
     .option("R", several("[bind:]port:host:hostport: listen there, lead here"))
     .option("D", several("[bind:]port: SOCKS and HTTP proxy into there"))
     .option("allow", several("host:port the other side may reach; globs, CIDR"))
-    .option("ask", {
-      type: "boolean",
-      default: false,
-      describe: "ask before each new kind of access",
-    })
+    .option("ask", { type: "boolean", default: false, describe: "ask before each new access" })
     .option("multi", { type: "boolean", default: false, describe: "serve several joiners" })
     .option("gateway", {
+      hidden: !process.argv.includes("--help-all"),
       type: "boolean",
       default: false,
       describe: "-R of the other side may bind more than loopback",
@@ -61,7 +58,7 @@ export function planOf(options: ForwardArguments): ForwardPlan {
   const words = options.words ?? [];
   // The last word may be a PEER; any other that is no TARGET gets the error of one.
   const last = words.at(-1);
-  const peer = last !== undefined && !looksLikeTarget(last) ? last : undefined;
+  const peer = last !== undefined && !meansTarget(last) ? last : undefined;
   const targets = peer === undefined ? words : words.slice(0, -1);
   const plan = {
     peer,
@@ -80,6 +77,15 @@ export function planOf(options: ForwardArguments): ForwardPlan {
   return plan;
 }
 
-function joins({ to, codeFile, via }: ForwardArguments, { peer }: ForwardPlan): boolean {
-  return peer !== undefined || to !== undefined || codeFile !== undefined || via !== undefined;
+/** A mistyped TARGET is one, too: what it gets wrong is not to be told in words about codes. No PEER looks like these. */
+function meansTarget(text: string): boolean {
+  const ports = /^\d[\d-]*(\/\w*)*$/;
+  const socket = /^(unix:|\/)/;
+  const hostAndPort = /^(?!.*(\/\/|#|dc1))\S*:\S*$/;
+  return looksLikeTarget(text) || [ports, socket, hostAndPort].some((form) => form.test(text));
+}
+
+function joins({ to, codeFile, via, stdioSignal }: ForwardArguments, { peer }: ForwardPlan): boolean {
+  const given = [peer, to, codeFile, via].some((source) => source !== undefined);
+  return given || (!stdioSignal && process.env["DCPIPE_CODE"] !== undefined);
 }

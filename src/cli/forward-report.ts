@@ -128,7 +128,7 @@ export class ForwardReport {
     const connections = this.#connections;
     this.#ui.done(
       { bytes: this.#bytes, files: 0, connections },
-      `Done: the other side has left; ${connections} connections, ${formatBytes(this.#bytes)}`,
+      `Done: the other side has left; ${connections} ${connections === 1 ? "connection" : "connections"}, ${formatBytes(this.#bytes)}`,
     );
   }
 

@@ -57,7 +57,13 @@ export async function runForward(given: ForwardArguments): Promise<never> {
       });
     });
     try {
-      await forwarding.start();
+      await forwarding.start().catch((cause: unknown) => {
+        throw suggestAnotherPort(cause);
+      });
+      if (plan.dynamics.length > 0)
+        ui.note(
+          "-D reaches what the other side offers, or names with --allow HOST:PORT; '*:*' is everything",
+        );
       await (options.multi ? serving.many() : serving.one());
     } finally {
       serving.close();
@@ -68,7 +74,17 @@ export async function runForward(given: ForwardArguments): Promise<never> {
 }
 
 /** What the other side has to offer so that our own ports lead somewhere. */
-function counterTargets({ locals }: ForwardPlan): string {
+function counterTargets({ offers, locals, remotes, dynamics, allow }: ForwardPlan): string {
+  // With nothing given here, something has to be given there.
+  if ([offers, locals, remotes, dynamics, allow].every(({ length }) => length === 0)) return "TARGET ";
   const targets = new Set(locals.map(({ target, protocol }) => formatTarget(target, protocol)));
   return [...targets].map((target) => `${target} `).join("");
+}
+
+/** A port of -L or -D that cannot be had: the user knows which, and is told what else would do. */
+function suggestAnotherPort(cause: unknown): unknown {
+  if (!(cause instanceof DcpipeError) || cause.code !== "USAGE") return cause;
+  const { code } = (cause.cause ?? {}) as NodeJS.ErrnoException;
+  if (code !== "EADDRINUSE" && code !== "EACCES") return cause;
+  return new DcpipeError("USAGE", `${cause.message}; name another port, or 0, which picks one`, { cause });
 }

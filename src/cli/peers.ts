@@ -14,6 +14,8 @@ export function listPeers(options: SpeechOptions): void {
   const { peers, problems } = openStore(ui).list();
   if (options.json) for (const peer of peers) process.stdout.write(`${JSON.stringify(fieldsOf(peer))}\n`);
   else process.stdout.write(table(peers));
+  if (peers.length === 0 && problems.length === 0)
+    ui.note("nobody is remembered; --remember NAME on both sides of a session does it");
   for (const problem of problems) ui.error(problem);
   if (problems.length > 0) process.exitCode = 1;
 }

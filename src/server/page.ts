@@ -42,6 +42,7 @@ function show() {
   $("receive").textContent = "dcpipe receive " + code + at;
   $("send").textContent = "dcpipe send FILE --to " + code + at;
   $("pipe").textContent = "dcpipe pipe " + code + at;
+  $("forward").textContent = "dcpipe forward " + code + at;
   $("start").textContent = "dcpipe send FILE" + at;
   for (const button of document.querySelectorAll("button")) button.textContent = "Copy";
   document.title = good ? code + " - dcpipe" : "dcpipe rendezvous";
@@ -93,6 +94,8 @@ ${command("receive", "the command to receive")}
 ${command("send", "the command to send")}
 <h2>Join a pipe</h2>
 ${command("pipe", "the command to join a pipe")}
+<h2>Reach forwarded ports</h2>
+${command("forward", "the command to reach forwarded ports")}
 </section>
 <section id="bad" role="alert" hidden>
 <p>What stands behind the # in this address is no code; a code looks like 7-guitar-sandwich:</p>

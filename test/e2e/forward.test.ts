@@ -390,6 +390,13 @@ describe("wrong usage: status 2", () => {
       expect(wrong.find("offer")).toBeUndefined();
     });
   }
+
+  test.each(["99999", "8000-7000", "80/tpc", "host:http", "unix:socket", "/run/socket"])(
+    "%s is told as a TARGET, not as a code or a token",
+    async (word) => {
+      await fail(start(["forward", word]), 2, new RegExp(`TARGET ${word}: `));
+    },
+  );
 });
 
 describe("pipe --target", () => {

@@ -71,6 +71,7 @@ describe("the page shows", () => {
     expect(page["receive"]?.textContent).toBe(`dcpipe receive 7-guitar-sandwich ${at}`);
     expect(page["send"]?.textContent).toBe(`dcpipe send FILE --to 7-guitar-sandwich ${at}`);
     expect(page["pipe"]?.textContent).toBe(`dcpipe pipe 7-guitar-sandwich ${at}`);
+    expect(page["forward"]?.textContent).toBe(`dcpipe forward 7-guitar-sandwich ${at}`);
   });
 
   test.each(["#7", "#guitar-sandwich", "#0-a-b", "#7-a-b;reboot", "#7-a-$(x)", "#<b>", "#%E0%A4%A"])(

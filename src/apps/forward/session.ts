@@ -115,7 +115,8 @@ export class ForwardSession {
       if (this.#role === "waiting" && !this.#control) this.#begin(stream);
       else void this.#session.abort("PROTOCOL", "a second stream of what is offered and asked for");
     } else {
-      const text = `it runs "dcpipe forward", which does not go with "dcpipe ${header.kind}"`;
+      const instead = header.kind === "pipe" ? "; dcpipe pipe --target HOST:PORT does" : "";
+      const text = `it runs "dcpipe forward", which does not go with "dcpipe ${header.kind}"${instead}`;
       stream.reset("REFUSED", text);
       const error = `the other side runs "dcpipe ${header.kind}", which does not go with "dcpipe forward"`;
       void this.#session.abort("REFUSED", text, new DcpipeError("REFUSED", error));
