@@ -181,7 +181,7 @@ class Pairer {
     if (theirs?.type !== "REMEMBER") throw protocolError("no REMEMBER");
     const own = given ?? (await decide({ host: theirs.host, calledHere: theirs.name }, stream.closed));
     if (!own) {
-      stream.reset("REFUSED", "the other side does not want it; --remember NAME there allows it");
+      stream.reset("REFUSED", "nobody wants it there; --remember NAME allows it");
       return undefined;
     }
     if (!given) send(own);
