@@ -58,8 +58,8 @@ export async function carry(
     connection.onclose = (error) => {
       if (error) {
         failure ??= error;
-        // Nobody is to have what came before, and the other side need not go on dialling.
-        if (!stands) stream.reset(reasonOf(error), error.message);
+        // Nothing came before that the target should have: the other side need not go on dialling.
+        if (!stands && carried.sent === 0) stream.reset(reasonOf(error), error.message);
         else breakOff(stream, error);
       }
       drained?.();
