@@ -23,7 +23,7 @@ export class Console {
     this.#signal = signal;
   }
 
-  /** From now on Enter calls this. Nothing where there is no terminal, and with --json or -q. */
+  /** From now on Enter calls this. Nothing where there is no terminal, and with --json. */
   start(onenter: () => void): void {
     if (!canAsk() || this.#ui.json) return;
     if (this.#onenter) return;

@@ -192,7 +192,8 @@ export class Session implements SessionEvents {
     this.closed.catch(() => undefined);
     this.#owner = {
       wake: (stream) => {
-        this.#ready.add(stream);
+        // Who writes to a stream that has ended is told so by the write; here nothing of it is to stay.
+        if (this.#streams.get(stream.id) === stream) this.#ready.add(stream);
         this.#wake();
       },
       sendFin: (stream, offset) => {

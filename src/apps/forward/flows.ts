@@ -6,6 +6,7 @@
 import { asDcpipeError, type DcpipeError } from "../../errors.ts";
 import type { Session } from "../../session/session.ts";
 import type { Stream } from "../../session/stream.ts";
+import { protocolError } from "../../wire/bytes.ts";
 import { MAX_DATAGRAM } from "../../wire/frame.ts";
 import { encodeHeader, type Target } from "../../wire/header.ts";
 import { encodeBlock, readBlocks } from "./blocks.ts";
@@ -58,7 +59,7 @@ export class Flow {
         if (!first || !chunk) return chunk;
         first = false;
         if (chunk[0] === CONNECTED) return chunk.subarray(1);
-        throw asDcpipeError(new Error("no answer to a flow"), "PROTOCOL");
+        throw protocolError("no answer to a flow");
       },
     };
     for await (const payload of readBlocks(rest, MAX_DATAGRAM)) this.#take(payload);
@@ -79,7 +80,7 @@ export class Flows {
     readonly opened: (from: string, flow: Flow) => void;
     readonly closed: (from: string, flow: Flow, error: DcpipeError | undefined) => void;
   };
-  /** In the order of their last use, more or less: a sweep looks closer. */
+  /** By client. */
   readonly #flows = new Map<string, Flow>();
   readonly #sweeper: ReturnType<typeof setInterval>;
 
