@@ -36,7 +36,12 @@ export function parseTurnUrl(url: string): TurnServer {
   }
   refuseStreams(scheme, transport);
   try {
-    return { ...address, username: decodeURIComponent(user), password: decodeURIComponent(password) };
+    return {
+      ...address,
+      transport: "udp",
+      username: decodeURIComponent(user),
+      password: decodeURIComponent(password),
+    };
   } catch (cause) {
     throw new DcpipeError("USAGE", "the TURN user or password has a broken percent-encoding", { cause });
   }
@@ -71,12 +76,12 @@ export function publicUrl(link: string): string | undefined {
 }
 
 /** `turn:host[:port][?transport=udp]`, RFC 7065: credentials come beside it. Throws USAGE. */
-export function parseTurnServer(url: string): { host: string; port: number } {
+export function parseTurnServer(url: string): Pick<TurnServer, "host" | "port" | "transport"> {
   const [, scheme, where, transport] = /^(turns?):([^?@]+)(?:\?transport=(udp|tcp|tls))?$/.exec(url) ?? [];
   const address = where === undefined ? undefined : parseHostPort(where);
   if (!address) throw new DcpipeError("USAGE", "no TURN server: turn:HOST or turn:HOST:PORT is due");
   refuseStreams(scheme, transport);
-  return address;
+  return { ...address, transport: "udp" };
 }
 
 function refuseStreams(scheme: string | undefined, transport: string | undefined): void {

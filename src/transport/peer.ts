@@ -28,6 +28,8 @@ export interface IceCredentials {
 export interface TurnServer {
   readonly host: string;
   readonly port: number;
+  /** How the client reaches it; what it relays is UDP in any case. `tls` is TCP with TLS (RFC 7065). */
+  readonly transport: "udp" | "tcp" | "tls";
   readonly username: string;
   readonly password: string;
 }

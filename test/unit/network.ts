@@ -84,6 +84,7 @@ export class Direction {
   onmessage: (() => void) | undefined;
   #to: MemoryChannel | undefined;
   #due = 0;
+  #flying: (() => void)[] = [];
   #held: (() => void)[] = [];
 
   constructor(delay: () => number) {
@@ -99,9 +100,12 @@ export class Direction {
     this.onmessage?.();
     const now = performance.now();
     this.#due = Math.max(this.#due, now + this.delay());
+    this.#flying.push(deliver);
     setTimeout(() => {
-      if (this.dead) return;
-      this.#held.push(deliver);
+      // Of two timers due within the same millisecond, virtual time may run the later one first.
+      const next = this.#flying.shift();
+      if (this.dead || !next) return;
+      this.#held.push(next);
       this.listen();
     }, this.#due - now);
   }

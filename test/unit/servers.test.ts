@@ -47,15 +47,15 @@ describe("TURN servers", () => {
   test.each([
     [
       "turn:ann:secret@turn.example.org",
-      { host: "turn.example.org", port: 3478, username: "ann", password: "secret" },
+      { host: "turn.example.org", port: 3478, transport: "udp", username: "ann", password: "secret" },
     ],
     [
       "turn:ann:secret@turn.example.org:5000?transport=udp",
-      { host: "turn.example.org", port: 5000, username: "ann", password: "secret" },
+      { host: "turn.example.org", port: 5000, transport: "udp", username: "ann", password: "secret" },
     ],
     [
       "turn:a%3Ab:p%40ss@[2001:db8::1]:5000",
-      { host: "2001:db8::1", port: 5000, username: "a:b", password: "p@ss" },
+      { host: "2001:db8::1", port: 5000, transport: "udp", username: "a:b", password: "p@ss" },
     ],
   ])("%s", (url, wanted) => {
     expect(parseTurnUrl(url)).toEqual(wanted);
