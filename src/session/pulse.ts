@@ -4,9 +4,14 @@
  */
 import { DcpipeError } from "../errors.ts";
 
-/** A question every 2.5 s, and silence of 10 s is death: sooner than the 13 s after which SCTP gives up. */
-export const HEARTBEAT_MS = 2500;
-export const DEAD_MS = 10_000;
+/**
+ * A question every 2 s; silence of 6 s is death. SCTP would begin anew at 6.2 s or 12.6 s after the cut (its retransmissions double): a
+ * new connection is there sooner, when the cut was shorter than that.
+ */
+export const HEARTBEAT_MS = 2000;
+export const DEAD_MS = 6000;
+/** Silence that is worth a look at other ways to the other side: a question has gone unanswered for a second. */
+export const SUSPECT_MS = 3000;
 /** How often `tick` is called, and while the lanes are full also how often a question goes out. */
 export const TICK_MS = 250;
 /** The first answers come from a process that has just started: a few more, at once, tell better. */

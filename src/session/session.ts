@@ -37,7 +37,7 @@ import { Governor } from "./governor.ts";
 import { INITIAL_WINDOW, MAX_WINDOW } from "./inbound.ts";
 import { Lane, type Notice } from "./lane.ts";
 import type { Piece, Segment } from "./outbound.ts";
-import { DEAD_MS, HEARTBEAT_MS, Pulse, TICK_MS } from "./pulse.ts";
+import { DEAD_MS, HEARTBEAT_MS, Pulse, SUSPECT_MS, TICK_MS } from "./pulse.ts";
 import { remoteError } from "./reasons.ts";
 import { soon } from "./soon.ts";
 import { Stream, type StreamOwner } from "./stream.ts";
@@ -89,6 +89,8 @@ export interface SessionEvents {
   onwant?: ((lanes: number) => void) | undefined;
   /** The session wants a datagram channel and has none. */
   onwantdatagrams?: (() => void) | undefined;
+  /** Nothing has been heard for SUSPECT_MS, or after that something was. */
+  onsilence?: ((silent: boolean) => void) | undefined;
   /** A lane was lost or closed; `left` remain. At 0 the session waits for a new one. */
   onlane?: ((id: number, left: number, reason: string) => void) | undefined;
   /** The session is over: undefined when all was well. */
@@ -118,6 +120,7 @@ export class Session implements SessionEvents {
   onsignal: SessionEvents["onsignal"];
   onwant: SessionEvents["onwant"];
   onwantdatagrams: SessionEvents["onwantdatagrams"];
+  onsilence: SessionEvents["onsilence"];
   onlane: SessionEvents["onlane"];
   onclosed: SessionEvents["onclosed"];
   /** Resolves when the session is over and all was well; rejects with the reason otherwise. */
@@ -176,6 +179,7 @@ export class Session implements SessionEvents {
   #governor: Governor | undefined;
   #wanted = 0;
   #limited = false;
+  #silent = false;
   #delivered = 0;
 
   #goawaySent = false;
@@ -237,6 +241,11 @@ export class Session implements SessionEvents {
 
   get state(): State | "down" {
     return this.#state === "running" && this.#lanes.size === 0 ? "down" : this.#state;
+  }
+
+  /** Whether the session goes through a relay now. */
+  get relayed(): boolean {
+    return this.#control?.relayed === true;
   }
 
   /** Bulk lanes that stand, and how many the session would use. */
@@ -310,9 +319,10 @@ export class Session implements SessionEvents {
 
   /**
    * Adds a channel under a number both sides use: even when the waiting side asked for it, else odd. Bulk channels
-   * must carry messages of 64 KiB and a little.
+   * must carry messages of 64 KiB and a little. A `relayed` control channel gives way to one that is not: what it carries still arrives,
+   * then it is closed, and so are relayed bulk channels.
    */
-  attach(channel: Channel, id: number, kind: "control" | "bulk"): void {
+  attach(channel: Channel, id: number, kind: "control" | "bulk", relayed = false): void {
     if (this.#state === "closed") {
       channel.close();
       return;
@@ -323,12 +333,13 @@ export class Session implements SessionEvents {
       this.onlane?.(id, this.#lanes.size, "the other side lost the channel");
       return;
     }
-    const lane = new Lane(id, channel, kind === "bulk");
+    const lane = new Lane(id, channel, kind === "bulk", relayed);
     if (lane.bulk && this.#bulk().length === 0) this.#bulkSince = performance.now();
     this.#lanes.set(id, lane);
     this.#seenLanes.add(id);
-    this.#pulse.heard();
-    if (!lane.bulk && (!this.#control || this.#control.bulk)) this.#control = lane;
+    this.#heard();
+    const former = this.#control;
+    if (!lane.bulk && (!former || former.bulk || (former.relayed && !relayed))) this.#control = lane;
     this.#control ??= lane;
     channel.onmessage = (message) => {
       this.#receive(lane, message);
@@ -346,8 +357,24 @@ export class Session implements SessionEvents {
     if (lane === this.#control) {
       for (const entry of this.#dead.values()) this.#tellLost(entry);
       this.#pulse.renew();
+      if (!relayed && former?.relayed) this.#leaveRelay();
     }
     this.#wake();
+  }
+
+  /** Takes all lanes for lost: the path is known to be dead. */
+  drop(reason: string): void {
+    for (const lane of [...this.#lanes.values()]) this.#lose(lane, reason);
+  }
+
+  /** Asks the other side for a sign of life, ahead of time. */
+  probe(): void {
+    if (this.#lanes.size > 0) this.#pulse.ping();
+  }
+
+  /** Milliseconds for which nothing was heard. */
+  get silence(): number {
+    return this.#pulse.silence;
   }
 
   /** Asks for a datagram channel, now and whenever it is lost. The other side need not ask. Idempotent. */
@@ -637,7 +664,7 @@ export class Session implements SessionEvents {
 
   #receive(lane: Lane, message: Uint8Array): void {
     if (this.#lanes.get(lane.id) !== lane) return;
-    this.#pulse.heard();
+    this.#heard();
     lane.received++;
     try {
       let owes = false;
@@ -652,6 +679,13 @@ export class Session implements SessionEvents {
     } catch (cause) {
       this.#broken(cause);
     }
+  }
+
+  #heard(): void {
+    this.#pulse.heard();
+    if (!this.#silent) return;
+    this.#silent = false;
+    this.onsilence?.(false);
   }
 
   #broken(cause: unknown): void {
@@ -797,10 +831,13 @@ export class Session implements SessionEvents {
     this.#dead.set(lane.id, entry);
     if (this.#control === lane) {
       const heir = [...this.#lanes.values()].sort(
-        (a, b) => Number(a.bulk) - Number(b.bulk) || a.id - b.id,
+        (a, b) => Number(a.relayed) - Number(b.relayed) || Number(a.bulk) - Number(b.bulk) || a.id - b.id,
       )[0];
       this.#control = heir;
-      if (heir) for (const other of this.#dead.values()) this.#tellLost(other);
+      if (heir) {
+        heir.draining = false;
+        for (const other of this.#dead.values()) this.#tellLost(other);
+      }
     } else {
       this.#tellLost(entry);
     }
@@ -869,6 +906,10 @@ export class Session implements SessionEvents {
       this.#pulse.pause();
       return;
     }
+    if (this.#pulse.silence >= SUSPECT_MS && !this.#silent) {
+      this.#silent = true;
+      this.onsilence?.(true);
+    }
     this.#pulse.tick(this.#limited);
     const now = performance.now();
     const { silence } = this.#pulse;
@@ -878,7 +919,17 @@ export class Session implements SessionEvents {
       else if (stuck && this.#lanes.size > 1 && silence < HEARTBEAT_MS)
         this.#lose(lane, "the channel stalled");
     }
+    for (const lane of [...this.#lanes.values()])
+      if (lane.relayed && lane.draining && lane.flight === 0)
+        this.#lose(lane, "the relay is not needed any more");
     if (this.#lanes.size > 0) this.#govern(now);
+  }
+
+  /** The session has another path now, on which things take another time. */
+  #leaveRelay(): void {
+    for (const lane of this.#lanes.values()) if (lane.relayed) lane.draining = true;
+    this.#governor = undefined;
+    this.#wanted = 0;
   }
 
   /** Asks for bulk lanes when a stream first has more than a little to send. */
