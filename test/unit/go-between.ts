@@ -164,11 +164,11 @@ export class GoBetween {
   }
 
   #relay(seat: Seat, name: string, role: Role): void {
+    seat.relay = name;
     if (!this.relays) {
       seat.end(CLOSE.NO_RELAY);
       return;
     }
-    seat.relay = name;
     const other = this.ends.get(name);
     if (!other || other.role === role || other.seat.closed) {
       this.ends.set(name, { role, seat });
