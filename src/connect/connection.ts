@@ -248,7 +248,13 @@ export class Connection {
     const relayed = await relay.meet();
     if (!relayed || this.#stopped) {
       relayed?.channel.close();
-      if (!relayed && onlyRelay && !this.#stopped && relay.refusal) this.fail(relay.refusal);
+      if (!relayed && onlyRelay && !this.#stopped && relay.refusal)
+        this.fail(
+          new DcpipeError(
+            "ICE_FAILED",
+            `only a relay may be used, and there is none: ${relay.refusal.message}`,
+          ),
+        );
       return;
     }
     const { channel, epoch } = relayed;
@@ -340,6 +346,10 @@ export class Connection {
     };
     session.onsignal = (payload) => {
       bulk.receive(payload);
+    };
+    session.onstreamgone = () => {
+      // What is done was done by some path: say first which.
+      if (!this.#told) this.#report("connected");
     };
     session.onsilence = (silent) => {
       if (silent) this.#look();

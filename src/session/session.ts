@@ -89,6 +89,8 @@ export interface SessionEvents {
   onwant?: ((lanes: number) => void) | undefined;
   /** The session wants a datagram channel and has none. */
   onwantdatagrams?: (() => void) | undefined;
+  /** A stream is over. */
+  onstreamgone?: (() => void) | undefined;
   /** Nothing has been heard for SUSPECT_MS, or after that something was. */
   onsilence?: ((silent: boolean) => void) | undefined;
   /** A lane was lost or closed; `left` remain. At 0 the session waits for a new one. */
@@ -120,6 +122,7 @@ export class Session implements SessionEvents {
   onsignal: SessionEvents["onsignal"];
   onwant: SessionEvents["onwant"];
   onwantdatagrams: SessionEvents["onwantdatagrams"];
+  onstreamgone: SessionEvents["onstreamgone"];
   onsilence: SessionEvents["onsilence"];
   onlane: SessionEvents["onlane"];
   onclosed: SessionEvents["onclosed"];
@@ -795,6 +798,7 @@ export class Session implements SessionEvents {
 
   #forget(stream: Stream): void {
     if (!this.#streams.delete(stream.id)) return;
+    this.onstreamgone?.();
     this.#ready.delete(stream);
     this.#datagrams.forget(stream.id);
     this.#grown -= stream.extraWindow - INITIAL_WINDOW;
