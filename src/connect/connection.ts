@@ -122,8 +122,10 @@ export class Connection {
   #onRelay = false;
   /** Packets are being tried. */
   #pursuing = false;
-  /** It has been said that the two are connected. */
+  /** It has been said that the two are connected ... */
   #told = false;
+  /** ... and how, unless that was lost since. */
+  #toldPath: PathKind | undefined;
   /** There was a direct path once. */
   #wasDirect = false;
   #deadline: ReturnType<typeof setTimeout> | undefined;
@@ -330,7 +332,7 @@ export class Connection {
     this.#bulk?.hold();
     this.#settleTimer = setTimeout(() => {
       if (!this.#session?.relayed) return;
-      this.#report(this.#told ? "path" : "connected");
+      if (this.#toldPath !== "relay") this.#report(this.#told ? "path" : "connected");
       this.#bulk?.release();
     }, SETTLE_MS);
   }
@@ -381,6 +383,7 @@ export class Connection {
     clearTimeout(this.#settleTimer);
     if (!this.#told) this.#report("connected");
     onevent({ event: "reconnecting", reason });
+    this.#toldPath = undefined;
     this.#bulk?.restart(this.#direct.nextEpoch);
     clearTimeout(this.#deadline);
     if (reconnectMs !== Infinity) {
@@ -465,6 +468,7 @@ export class Connection {
   #report(event: "connected" | "path", rtt = this.#session?.rtt ?? 0): void {
     this.#told = true;
     const { path: kind } = this;
+    this.#toldPath = kind;
     const path = kind === "relay" ? this.#relay?.path : this.#direct.link?.peer.path();
     if (path && kind !== "relay") {
       // Where the packets really come from: the address to call when the connection must be made anew.
