@@ -78,6 +78,8 @@ export async function createLab(kindA, kindB = kindA, { turn = true, rendezvous 
       rendezvous: server ? { http: server.http, https: server.https } : undefined,
       /** The authority behind all certificates, a PEM file. */
       ca,
+      /** Bytes that went each way since the last call. */
+      traffic: () => internet.traffic(),
       /** Ends every process inside and removes the namespaces. */
       close,
     };

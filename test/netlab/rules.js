@@ -130,3 +130,25 @@ export function internetRules({ told }) {
     }
   `;
 }
+
+/** Counts the bytes that go from home to home, to and through the TURN server, and to the rendezvous. */
+export function countingRules([first, first6], [second, second6]) {
+  return `
+    table inet count {
+      counter direct { }
+      counter turn { }
+      counter relay { }
+      chain forw {
+        type filter hook forward priority filter;
+        meta l4proto udp counter name direct
+      }
+      chain inp {
+        type filter hook input priority filter;
+        ip daddr ${second} counter name turn
+        ip6 daddr ${second6} counter name turn
+        ip daddr ${first} tcp dport 443 counter name relay
+        ip6 daddr ${first6} tcp dport 443 counter name relay
+      }
+    }
+  `;
+}

@@ -13,7 +13,7 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { createNamespaces, run, untilRunning } from "../lab/exec.js";
-import { internetRules, rules } from "./rules.js";
+import { countingRules, internetRules, rules } from "./rules.js";
 
 /** Addresses of the server, IPv4 and IPv6: the first for the rendezvous and STUN, the second for TURN and STUN's other address. */
 export const FIRST = ["203.0.113.10", "2001:db8::10"];
@@ -171,6 +171,7 @@ export class Internet {
     await make([namespace], { ipv4: true, ipv6: true });
     await set(namespace, FORWARDING);
     await this.setTold(true);
+    await load(namespace, countingRules(FIRST, SECOND));
     await batch(namespace, [
       ...[...FIRST, ...SECOND].map((address) => `addr add ${address} dev lo`),
       // A server's packets to nowhere get lost as everybody's do, and are no error to it: TURN servers end allocations for errors.
@@ -181,6 +182,18 @@ export class Internet {
   /** Whether senders are told of packets that were too large for a link. */
   setTold(told) {
     return load(this.namespace, internetRules({ told }));
+  }
+
+  /**
+   * Bytes since the last call, headers and all: UDP from home to home, all that came to the TURN server, and to https://rendezvous.test/.
+   * @returns {Promise<{ direct: number, turn: number, relay: number }>}
+   */
+  async traffic() {
+    const counters = ["-j", "reset", "counters", "table", "inet", "count"];
+    const { nftables } = JSON.parse(await run("ip", "netns", "exec", this.namespace, "nft", ...counters));
+    return Object.fromEntries(
+      nftables.flatMap(({ counter }) => (counter ? [[counter.name, counter.bytes]] : [])),
+    );
   }
 
   /** A network of public addresses for the side of that number. */
