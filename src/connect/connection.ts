@@ -117,8 +117,8 @@ export class Connection {
   #meeting: Meeting | undefined;
   #meetTimer: ReturnType<typeof setTimeout> | undefined;
   #settleTimer: ReturnType<typeof setTimeout> | undefined;
-  /** The other side has said in a meeting that it is looking for us. */
-  #sought = false;
+  /** The path may be dead. */
+  #suspicious = false;
   #onRelay = false;
   /** Packets are being tried. */
   #pursuing = false;
@@ -353,8 +353,9 @@ export class Connection {
       // What is done was done by some path: say first which.
       if (!this.#told) this.#report("connected");
     };
-    session.onsilence = (silent) => {
-      if (silent) this.#look();
+    session.onsuspicion = (suspicious) => {
+      this.#suspicious = suspicious;
+      if (suspicious) this.#look();
       else if (session.state !== "down") this.#endMeeting(true);
     };
     session.onlane = (id, left, reason) => {
@@ -410,7 +411,7 @@ export class Connection {
     void this.#call(this.#wasDirect ? RELAY_AGAIN_MS : 0);
   }
 
-  /** The other side has fallen silent: perhaps it is somewhere else, and looks for us. */
+  /** The other side does not answer: perhaps it is somewhere else, and looks for us. */
   #look(): void {
     if (this.#stopped || this.#meeting) return;
     this.#openMeeting();
@@ -419,14 +420,11 @@ export class Connection {
   #openMeeting(): void {
     clearTimeout(this.#meetTimer);
     if (this.#meeting || this.#stopped) return;
-    this.#sought = false;
     this.#meeting = this.#options.meetAgain?.((candidates) => {
       this.#direct.addCandidates(candidates);
       // It is there, but not where we listen.
-      if (!this.#sought && this.#session && this.#session.silence > 0 && this.#session.state !== "down") {
-        this.#sought = true;
+      if (this.#suspicious && this.#session && this.#session.state !== "down")
         this.#session.drop("the other side looks for us");
-      }
     });
     this.#meeting?.post(this.#direct.local);
   }
@@ -442,8 +440,8 @@ export class Connection {
     void this.#direct.networkChanged();
     const session = this.#session;
     if (!session || session.state === "down" || session.state === "closed") return;
-    const local = session.relayed ? undefined : this.#direct.link?.peer.path()?.local;
-    if (local?.type === "host" && !addresses.has(local.address))
+    const hosts = this.#direct.local.filter(({ type }) => type === "host");
+    if (!session.relayed && hosts.length > 0 && hosts.every(({ address }) => !addresses.has(address)))
       session.drop("this machine has another address");
     else session.probe();
   }
