@@ -71,6 +71,9 @@ const WARM_UP_ROUND_TRIPS = 4;
 const MAX_WARM_UP_ROUND_TRIPS = 16;
 /** A lane that makes no progress for this long while others live is dead: SCTP's retransmissions end near 13 s. */
 const LANE_DEAD_MS = 9000;
+/** After something has happened to the network, lanes are given this, for so long. */
+const SHAKEN_LANE_MS = 2500;
+const SHAKEN_MS = 10_000;
 /** Dead channels of which the other side has not confirmed that it knows; the honest ones come to a hundred or two. */
 const MAX_DEAD_LANES = 1024;
 /** After both GOAWAYs one side waits for the other to hang up; a lost packet costs a second, not for ever. */
@@ -183,6 +186,7 @@ export class Session implements SessionEvents {
   #wanted = 0;
   #limited = false;
   #suspicious = false;
+  #shakenUntil = 0;
   #delivered = 0;
 
   #goawaySent = false;
@@ -370,9 +374,11 @@ export class Session implements SessionEvents {
     for (const lane of [...this.#lanes.values()]) this.#lose(lane, reason);
   }
 
-  /** Asks the other side for a sign of life, ahead of time. */
+  /** Something has happened to the network: asks the other side for a sign of life, and has less patience with lanes for a while. */
   probe(): void {
-    if (this.#lanes.size > 0) this.#pulse.probe();
+    if (this.#lanes.size === 0) return;
+    this.#shakenUntil = performance.now() + SHAKEN_MS;
+    this.#pulse.probe();
   }
 
   /** Asks for a datagram channel, now and whenever it is lost. The other side need not ask. Idempotent. */
@@ -905,8 +911,9 @@ export class Session implements SessionEvents {
     this.#pulse.tick(this.#limited);
     const now = performance.now();
     const { silence } = this.#pulse;
+    const patience = now < this.#shakenUntil ? SHAKEN_LANE_MS : LANE_DEAD_MS;
     for (const lane of [...this.#lanes.values()]) {
-      const stuck = lane.flight > 0 && now - lane.progress > LANE_DEAD_MS;
+      const stuck = lane.flight > 0 && now - lane.progress > patience;
       if (silence >= DEAD_MS) this.#lose(lane, `nothing heard for ${DEAD_MS / 1000} s`);
       else if (stuck && this.#lanes.size > 1 && silence < HEARTBEAT_MS)
         this.#lose(lane, "the channel stalled");
