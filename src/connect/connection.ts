@@ -413,7 +413,8 @@ export class Connection {
     if (!socket) return;
     if (this.#pinned) this.#port ??= socket.port;
     this.#gatheredResolve(found);
-    if (this.#stunKnown || stun) this.#resolveCandidates(found);
+    // A try that was begun before the server was found, and gave way to another one, knows too little.
+    if (stun || (this.#stunKnown && !this.#stun)) this.#resolveCandidates(found);
   }
 
   #tell(candidates: readonly Candidate[]): void {
