@@ -31,8 +31,8 @@ export type Answer = "unknown" | "yes" | "no";
 export interface Report {
   readonly ipv4: FamilyReport;
   readonly ipv6: FamilyReport;
-  /** Whether the router opens ports to the whole internet (PCP, NAT-PMP, UPnP). */
-  readonly portMapping: Answer;
+  /** Whether the router opens ports (PCP, NAT-PMP, UPnP); `doubtful` when another NAT may stand between it and the internet. */
+  readonly portMapping: Answer | "doubtful";
   /** Whether a rendezvous was reached. */
   readonly rendezvous: Answer;
   /** A TURN server that works from here is at hand. */
@@ -56,9 +56,10 @@ const UDP = ["unknown", "none", "blocked", "works"] as const;
 const MAPPINGS = ["unknown", "none", "independent", "dependent"] as const;
 const FILTERINGS = ["unknown", "independent", "address", "address-and-port"] as const;
 const ANSWERS = ["unknown", "yes", "no"] as const;
+const PORT_MAPPINGS = [...ANSWERS, "doubtful"] as const;
 
 export function encodeReport({ ipv4, ipv6, portMapping, rendezvous, turn, place }: Report): string {
-  const ways = ANSWERS.indexOf(portMapping) | (ANSWERS.indexOf(rendezvous) << 2) | (turn ? 16 : 0);
+  const ways = PORT_MAPPINGS.indexOf(portMapping) | (ANSWERS.indexOf(rendezvous) << 2) | (turn ? 16 : 0);
   const writer = new Writer(SIZE)
     .u8(VERSION << 4)
     .u8(familyByte(ipv4))
@@ -116,7 +117,7 @@ function decodeBytes(bytes: Uint8Array): Report {
   return {
     ipv4,
     ipv6,
-    portMapping: pick(ANSWERS, ways),
+    portMapping: pick(PORT_MAPPINGS, ways),
     rendezvous: pick(ANSWERS, ways >> 2),
     turn: (ways & 16) !== 0,
     place,
