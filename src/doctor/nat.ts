@@ -144,8 +144,11 @@ function isCredible({ mapped, address = "" }: Answered, family: 4 | 6): boolean 
   return scopeOf(mapped.address) !== "link-local" || scopeOf(address) === "link-local";
 }
 
+/** A server on this machine sees us on loopback, which is no interface worth listing. */
+const LOOPBACK = ["127.0.0.1", "::1"];
+
 function isOwn(address: string, interfaces: readonly InterfaceAddress[]): boolean {
-  return scopeOf(address) === "link-local" || interfaces.some((each) => each.address === address);
+  return LOOPBACK.includes(address) || interfaces.some((each) => each.address === address);
 }
 
 function same(a: Endpoint, b: Endpoint): boolean {

@@ -83,7 +83,10 @@ const WORST = { udp: false, mapping: "dependent", filtering: "address-and-port",
 
 function complete(report: Report, unknown: typeof BEST | typeof WORST): Side {
   const decide = (answer: Answer): boolean => (answer === "unknown" ? unknown.yes : answer === "yes");
-  const family = ({ udp, mapping, filtering, hairpin }: FamilyReport, mapped: boolean): Family | undefined => {
+  const family = (
+    { udp, mapping, filtering, hairpin }: FamilyReport,
+    mapped: boolean,
+  ): Family | undefined => {
     if (udp === "unknown" ? !unknown.udp : udp !== "works") return undefined;
     return {
       mapping: mapping === "unknown" ? unknown.mapping : mapping,

@@ -98,17 +98,24 @@ async function observeFamily(
       }),
     );
     const reached = asked.flatMap(({ server, at, answer }): Reached[] =>
-      answer.outcome === "answered"
+      answer.outcome === "answered" && isCallable(answer.mapped, at)
         ? [{ server, at, mapped: answer.mapped, other: plausible(answer.other, at) }]
         : [],
     );
     const answers = asked.map(({ server, at, answer }) => toldOf(server, at, answer));
-    const tested = await test(first, second, reached, signal);
+    const tested = await test(first, second, agreeing(reached), signal);
     return { localPort: first.port, answers, ...tested };
   } finally {
     first.close();
     second?.close();
   }
+}
+
+/** Those that see us at the address that most see: what the others say need not be tested. */
+function agreeing(reached: readonly Reached[]): readonly Reached[] {
+  const alike = (one: Reached): readonly Reached[] =>
+    reached.filter(({ mapped }) => mapped.address === one.mapped.address);
+  return reached.map(alike).reduce((most, each) => (each.length > most.length ? each : most), []);
 }
 
 type Tested = Pick<FamilyObservations, "mappings" | "admits" | "hairpin">;
@@ -309,13 +316,17 @@ function isInner(address: string): boolean {
 }
 
 /**
- * The other address that a server tells of, when it may be called: another one with another port, of the same family, and not inside
- * of this network unless the server is, or a server could have us knock at our own machines.
+ * Whether an address that the server `at` tells of may be called: one of its family, and not inside of this network unless the server is,
+ * or it could have us knock at our own machines.
  */
+function isCallable({ address }: Endpoint, at: Endpoint): boolean {
+  return isIP(address) === isIP(at.address) && (!isInner(address) || isInner(at.address));
+}
+
+/** A server's other address, if it is another one with another port, as RFC 5780 has it. */
 function plausible(other: Endpoint | undefined, at: Endpoint): Endpoint | undefined {
-  if (!other || isIP(other.address) !== isIP(at.address)) return undefined;
-  if (other.address === at.address || other.port === at.port) return undefined;
-  return isInner(other.address) && !isInner(at.address) ? undefined : other;
+  if (!other || other.address === at.address || other.port === at.port) return undefined;
+  return isCallable(other, at) ? other : undefined;
 }
 
 /** The addresses of a name in their canonical text, none when it has none or they do not come in time. Never rejects. */
