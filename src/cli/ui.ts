@@ -342,7 +342,7 @@ export class Ui {
 }
 
 /** JSON lets characters stand as they are that a terminal takes for commands. */
-function escapeJson(json: string): string {
+export function escapeJson(json: string): string {
   return json.replace(
     /[\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]/g,
     (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`,

@@ -326,7 +326,8 @@ export class Direct {
     if (!socket) return;
     if (this.#pinned) this.#port ??= socket.port;
     this.#gatheredResolve(found);
-    if (!this.#stunKnown && !stun) return;
+    // A try that was begun before the server was found, and gave way to another one, knows too little.
+    if (!stun && (!this.#stunKnown || this.#stun)) return;
     // What does not trickle must be complete.
     if (!this.#options.trickles) await within(mapped, GATHER_MS / 2);
     this.#resolveCandidates(
