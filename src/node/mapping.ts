@@ -28,8 +28,8 @@ const LIFETIME_S = 3_600;
 const FIND_MS = 2_000;
 /** For all of it: somebody waits for a connection meanwhile. */
 const TOTAL_MS = 2_500;
-/** For one protocol that was heard, when there are others: three tries of a datagram. */
-const MAP_MS = 1_000;
+/** For a protocol that was heard, so that the next one has its turn: three tries of a datagram. UPnP is slow, and heard last. */
+const MAP_MS = { pcp: 1_000, "nat-pmp": 1_000, upnp: TOTAL_MS } as const;
 /** For taking back what nobody waits for any more. */
 const UNDO_MS = 1_000;
 
@@ -37,7 +37,7 @@ const UNDO_MS = 1_000;
 const PROTOCOLS: readonly FindClient[] = [findPcp, findNatPmp, findUpnp];
 
 /** Where an ordinary router is asked. */
-function standardRouter(gateway: Gateway): Router {
+export function standardRouter(gateway: Gateway): Router {
   return {
     ...gateway,
     pcpPort: PCP_PORT,
@@ -72,7 +72,7 @@ export async function mapPortAt(
     for await (const client of clientsOf(router, wait, onlog)) {
       asked.push(client);
       try {
-        const grant = await within(MAP_MS, wait, (during) =>
+        const grant = await within(MAP_MS[client.protocol], wait, (during) =>
           client.map({ port, external: port, lifetime }, during),
         );
         onlog(`port mapping: port ${grant.port} at ${router.address} by ${client.protocol}`);
@@ -87,7 +87,7 @@ export async function mapPortAt(
     return undefined;
   });
   if (mapping) return mapping;
-  onlog(`port mapping: the router ${router.address} opens no port`);
+  if (!signal.aborted) onlog(`port mapping: the router ${router.address} opens no port`);
   // Nobody waits for this.
   within(UNDO_MS, { signal: UNSTOPPED, holds: false }, unmap).catch(() => undefined);
   return undefined;

@@ -8,7 +8,7 @@
 import { randomInt } from "node:crypto";
 import { isIPv4 } from "node:net";
 import { DcpipeError } from "../../errors.ts";
-import type { FindClient, MappingClient, Router } from "./client.ts";
+import type { FindClient, Grant, MappingClient, MapRequest, Router } from "./client.ts";
 import { exchangeHttp } from "./http.ts";
 import { placeAt, search } from "./ssdp.ts";
 import type { Wait } from "./wait.ts";
@@ -49,8 +49,7 @@ interface Connection {
 
 /** Finds out by a search, the description, and the question for the outer address, none of which changes anything at the router. */
 export const findUpnp: FindClient = async (router, wait) => {
-  const { service, address } = await findConnection(router, wait);
-  return createClient(router, service, address);
+  return createClient(router, await findConnection(router, wait));
 };
 
 /** The first place that turns out to be a gateway's. */
@@ -121,22 +120,21 @@ async function readAddress(router: Router, service: Service, wait: Wait): Promis
   return { service, address: isIPv4(address) && address !== "0.0.0.0" ? address : undefined };
 }
 
-function createClient(router: Router, service: Service, address: string | undefined): MappingClient {
+function createClient(router: Router, first: Connection): MappingClient {
+  let { service, address } = first;
   /** Ports outside that are ours, or may be. */
   const ours = new Set<number>();
   return {
     protocol: "upnp",
     address,
-    map: async ({ port, external, lifetime }, wait) => {
-      let wanted = external;
-      for (let tries = 1; ; tries++) {
-        const isTaken = await isOthers(wanted, port, wait);
-        const fault = isTaken ? CONFLICT[0] : await add(wanted, port, lifetime, wait);
-        if (fault === undefined) return { port: wanted, address, lifetime, hasRestarted: false };
-        if (!CONFLICT.includes(fault) || tries === MAX_PORTS)
-          throw new DcpipeError("REFUSED", `the router refuses by UPnP (${fault})`);
-        ours.delete(wanted);
-        wanted = randomInt(FIRST_DYNAMIC, BEHIND_DYNAMIC);
+    map: async (request, wait) => {
+      try {
+        return await open(request, wait);
+      } catch (error) {
+        if ((error instanceof DcpipeError && error.code === "REFUSED") || wait.signal.aborted) throw error;
+        // A router that has started anew has its services at another port.
+        ({ service, address } = await findConnection(router, wait));
+        return await open(request, wait);
       }
     },
     unmap: async (wait) => {
@@ -145,6 +143,19 @@ function createClient(router: Router, service: Service, address: string | undefi
       );
     },
   };
+
+  async function open({ port, external, lifetime }: MapRequest, wait: Wait): Promise<Grant> {
+    let wanted = external;
+    for (let tries = 1; ; tries++) {
+      const isTaken = await isOthers(wanted, port, wait);
+      const fault = isTaken ? CONFLICT[0] : await add(wanted, port, lifetime, wait);
+      if (fault === undefined) return { port: wanted, address, lifetime, hasRestarted: false };
+      if (!CONFLICT.includes(fault) || tries === MAX_PORTS)
+        throw new DcpipeError("REFUSED", `the router refuses by UPnP (${fault})`);
+      ours.delete(wanted);
+      wanted = randomInt(FIRST_DYNAMIC, BEHIND_DYNAMIC);
+    }
+  }
 
   /**
    * Whether the port is another host's, or another program's of this one. A router of version 1 gives the latter away without
