@@ -31,6 +31,7 @@ import { createPeer } from "./node/rtc.ts";
 import { findStunServer } from "./node/stun.ts";
 import { dialTcp, listenTcp } from "./node/tcp.ts";
 import { dialDatagrams, listenDatagrams } from "./node/udp.ts";
+import { watchNetwork } from "./node/watch.ts";
 import { randomCertificate } from "./transport/certificate.ts";
 import type { DoorPurpose } from "./signalling/known.ts";
 import type { Code } from "./wire/code.ts";
@@ -40,6 +41,7 @@ const platform: Platform = {
   createPeer,
   createCertificate: randomCertificate,
   findStunServer,
+  watchNetwork,
   openSocket: async (url, options) => (await import("./node/websocket.ts")).openSocket(url, options),
   lan: {
     hold: async (options) => (await import("./lan.ts")).lan.hold(options),
@@ -142,7 +144,7 @@ export type {
 } from "./connect/known.ts";
 export type { JoiningByCode, WaitingByCode } from "./connect/code.ts";
 export type { CodeEvent, CodeOptions, ConnectOptions } from "./connect/options.ts";
-export type { ConnectionEvent, ConnectedPath } from "./connect/connection.ts";
+export type { ConnectionEvent, ConnectedPath, Tried } from "./connect/connection.ts";
 export { DEFAULT_STUN, parseRendezvousUrl };
 export { kindOfInterface, scopeOf } from "./doctor/address.ts";
 export { explainFailure, type Explanation, type FailedConnection } from "./doctor/failure.ts";

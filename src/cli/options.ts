@@ -216,14 +216,28 @@ export function parsePortRange(text: string | undefined): [number, number] | und
   return [first, last];
 }
 
-/** `2M` -> 2,097,152 bytes a second. Throws USAGE. */
-export function parseRate(text: string | undefined): number | undefined {
-  if (text === undefined) return undefined;
-  const match = /^(\d+(?:\.\d+)?)([kmg]?)(?:i?b)?(?:\/s)?$/i.exec(text);
-  const rate = Number(match?.[1]) * 1024 ** " kmg".indexOf((match?.[2] ?? "").toLowerCase() || " ");
-  if (!match || !(rate >= 1))
-    throw new DcpipeError("USAGE", `--limit ${text}: write bytes a second, such as 500k or 2M`);
+/** `2M` -> 2,097,152 bytes a second. Throws USAGE, in the name of the option. */
+export function parseRate(text: string | undefined, option = "--limit"): number | undefined {
+  const rate = parseAmount(text?.replace(/\/s$/i, ""));
+  if (Number.isNaN(rate))
+    throw new DcpipeError("USAGE", `${option} ${text}: write bytes a second, such as 500k or 2M`);
   return rate;
+}
+
+/** `10G` -> 10,737,418,240 bytes. Throws USAGE, in the name of the option. */
+export function parseSize(text: string | undefined, option: string): number | undefined {
+  const size = parseAmount(text);
+  if (Number.isNaN(size))
+    throw new DcpipeError("USAGE", `${option} ${text}: write bytes, such as 500M or 10G`);
+  return size;
+}
+
+/** At least 1; NaN for what is none. */
+function parseAmount(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  const match = /^(\d+(?:\.\d+)?)([kmg]?)(?:i?b)?$/i.exec(text);
+  const amount = Number(match?.[1]) * 1024 ** " kmg".indexOf((match?.[2] ?? "").toLowerCase() || " ");
+  return amount >= 1 ? amount : NaN;
 }
 
 /** The rendezvous: --rendezvous, DCPIPE_RENDEZVOUS, the config file. Undefined for none. Throws USAGE. */

@@ -11,6 +11,7 @@ import {
   type ConnectedPath,
   type CodeEvent,
   type ConnectionEvent,
+  type Tried,
   type Listed,
   type Problem,
   type Progress,
@@ -48,6 +49,8 @@ export class Ui {
   #lineShown = false;
   #asking = false;
   #path: ConnectedPath["path"] | undefined;
+  #lost = false;
+  #tried: Tried | undefined;
   readonly #progress: ProgressShow;
 
   constructor(options: UiOptions) {
@@ -140,6 +143,10 @@ export class Ui {
       this.#rendezvous(event.trouble);
       return;
     }
+    if (event.event === "tried") {
+      this.#tried = event;
+      return;
+    }
     this.stopWaiting();
     if (event.event !== "reconnecting") this.#path = event.path;
     const known = peer === undefined ? {} : { peer };
@@ -152,8 +159,9 @@ export class Ui {
       this.#text(chalk.yellow(`Connection lost (${event.reason}); reconnecting ...`));
     else
       this.#text(
-        `${event.event === "connected" ? "Connected" : "Connected again"}${peer === undefined ? "" : ` with ${peer}`}: ${describePath(event)}`,
+        `${event.event === "connected" ? "Connected" : this.#lost ? "Connected again" : "Now connected"}${peer === undefined ? "" : ` with ${peer}`}: ${describePath(event)}`,
       );
+    this.#lost = event.event === "reconnecting";
     if (event.event === "connected") this.#resolveConnected();
   }
 

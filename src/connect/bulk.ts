@@ -9,6 +9,7 @@ import { decodeLane, encodeLane, type LaneKind, type LaneMessage } from "../wire
 import { MAX_CANDIDATES } from "../wire/candidate.ts";
 import { MAX_INDEX } from "../wire/hello.ts";
 import { openLink, type Link, type LinkContext } from "./link.ts";
+import { FIRST_RELAY_EPOCH, openRelay, type RelayPlace } from "./relay.ts";
 
 /** The MTU of Ethernet; used for bulk once a packet of that size has been seen to pass both ways. */
 export const ETHERNET_MTU = 1500;
@@ -32,6 +33,10 @@ export interface BulkOptions {
   readonly context: LinkContext;
   readonly ports: readonly [number, number] | undefined;
   readonly stun: () => { readonly host: string; readonly port: number } | undefined;
+  /** Where channels of a relayed session are made. */
+  readonly relay: RelayPlace | undefined;
+  /** Addresses for the control channel. */
+  readonly oncandidates: (candidates: readonly Candidate[]) => void;
   readonly log: (text: string) => void;
 }
 
@@ -39,7 +44,7 @@ export interface BulkOptions {
 interface Pending {
   readonly kind: LaneKind;
   readonly ours: boolean;
-  link: Link | undefined;
+  link: (Pick<Link, "close"> & Partial<Pick<Link, "peer">>) | undefined;
   /** Addresses of the other side that came before there was a link. */
   readonly early: Candidate[];
 }
@@ -57,6 +62,7 @@ export class Bulk {
   /** When the last datagram channel came, if it has not been missed yet. */
   #datagramsSince: number | undefined;
   #closed = false;
+  #held = false;
 
   constructor(session: Session, epoch: number, options: BulkOptions) {
     this.#session = session;
@@ -69,7 +75,9 @@ export class Bulk {
   want(): void {
     this.wantDatagrams();
     if (this.#idle || this.#backoff.bulk.waiting) return;
-    const { bulk, wanted } = this.#session.lanes;
+    const { bulk } = this.#session.lanes;
+    // Through a relay one more is as good as many.
+    const wanted = Math.min(this.#session.lanes.wanted, this.#relayed ? 1 : Infinity);
     let ours = 0;
     for (const entry of this.#pending.values()) if (entry.ours && entry.kind === "bulk") ours++;
     for (let missing = wanted - bulk - ours; missing > 0 && ours < MAX_PENDING; missing--) {
@@ -102,9 +110,20 @@ export class Bulk {
     this.#ask("datagrams");
   }
 
-  /** All channels are gone and the session goes on in another epoch. */
+  /** The session may leave the relay any moment: no channels are made there for now. */
+  hold(): void {
+    this.#held = true;
+  }
+
+  release(): void {
+    this.#held = false;
+    this.want();
+  }
+
+  /** All channels are gone, or soon will be, and the session goes on in another epoch. */
   restart(epoch: number): void {
     this.#dropAll();
+    this.#held = false;
     this.#epoch = epoch;
     this.#seen.clear();
     this.#backoff.datagrams.stop();
@@ -115,6 +134,10 @@ export class Bulk {
   /** Takes a message of the other side. Throws PROTOCOL. */
   receive(payload: Uint8Array): void {
     const message = decodeLane(payload);
+    if (message.type === "CANDIDATES" && message.index === 0) {
+      this.#options.oncandidates(message.candidates);
+      return;
+    }
     if (message.epoch !== this.#epoch || this.#closed) return;
     const entry = this.#pending.get(message.index);
     if (message.type === "ADD") {
@@ -128,7 +151,7 @@ export class Bulk {
       else this.#tell({ type: "REFUSE", ...this.#at(message.index) });
     } else if (message.type === "CANDIDATES") {
       if (!entry) return;
-      if (entry.link) for (const candidate of message.candidates) entry.link.peer.addCandidate(candidate);
+      if (entry.link) for (const candidate of message.candidates) entry.link.peer?.addCandidate(candidate);
       else if (entry.early.length < MAX_CANDIDATES) entry.early.push(...message.candidates);
     } else if (entry) {
       entry.link?.close();
@@ -144,7 +167,11 @@ export class Bulk {
   /** Nothing can be asked for now. */
   get #idle(): boolean {
     const { state } = this.#session;
-    return this.#closed || state === "down" || state === "closed";
+    return this.#closed || this.#held || state === "down" || state === "closed";
+  }
+
+  get #relayed(): boolean {
+    return this.#epoch >= FIRST_RELAY_EPOCH;
   }
 
   #pendingDatagrams(): number | undefined {
@@ -175,7 +202,7 @@ export class Bulk {
     const index = this.#nextIndex;
     if (index > MAX_INDEX) return;
     this.#nextIndex += 2;
-    void this.#make(index, kind, this.#mtu, []);
+    void this.#make(index, kind, this.#relayed ? SAFE_MTU : this.#mtu, []);
   }
 
   #dropAll(): void {
@@ -200,6 +227,10 @@ export class Bulk {
       !this.#closed && this.#epoch === epoch && this.#pending.get(index) === entry;
     try {
       const { context, ports, stun } = this.#options;
+      if (this.#relayed) {
+        await this.#relay(index, kind, ours, entry, current);
+        return;
+      }
       const datagrams = kind === "datagrams";
       const target = { epoch, index, mtu, datagrams, ports, stun: stun(), candidates: remote };
       const link = await openLink(context, target);
@@ -235,11 +266,50 @@ export class Bulk {
     } catch (error) {
       if (!current()) return;
       this.#options.log(`${kind} channel ${index}: ${String(error)}`);
-      if (ours) this.#failed(kind, mtu, entry.link);
+      if (ours) this.#failed(kind, mtu, entry.link?.peer);
     } finally {
       if (this.#pending.get(index) === entry) this.#pending.delete(index);
     }
     if (ours || kind === "datagrams") this.want();
+  }
+
+  /** Makes a channel through the relay: the other side goes there when it is told. */
+  async #relay(
+    index: number,
+    kind: LaneKind,
+    ours: boolean,
+    entry: Pending,
+    current: () => boolean,
+  ): Promise<void> {
+    const { relay, context } = this.#options;
+    if (!relay) throw new DcpipeError("PROTOCOL", "no relay is known");
+    const stop = new AbortController();
+    entry.link = {
+      close: () => {
+        stop.abort();
+      },
+    };
+    if (ours) this.#tell({ type: "ADD", ...this.#at(index), kind, mtu: SAFE_MTU, candidates: [] });
+    const timer = setTimeout(() => {
+      stop.abort();
+    }, LANE_MS);
+    try {
+      const { channel } = await openRelay(relay, context, this.#at(index), stop.signal);
+      if (!current()) {
+        channel.close();
+        return;
+      }
+      const id = this.#epoch * 65536 + index;
+      if (kind === "datagrams") {
+        this.#datagramsSince = performance.now();
+        this.#session.attachDatagrams(channel, id);
+      } else {
+        this.#backoff.bulk.succeed();
+        this.#session.attach(channel, id, "bulk", true);
+      }
+    } finally {
+      clearTimeout(timer);
+    }
   }
 
   /** Sends the addresses known now, and later ones as they come. */
@@ -256,8 +326,8 @@ export class Bulk {
   }
 
   /** A packet of the larger size did not pass, or the channel did not stand at all: be more modest, or wait. */
-  #failed(kind: LaneKind, mtu: number, link: Link | undefined): void {
-    const reached = link?.peer.channel !== undefined;
+  #failed(kind: LaneKind, mtu: number, peer: Link["peer"] | undefined): void {
+    const reached = peer?.channel !== undefined;
     if (reached && mtu > SAFE_MTU) {
       this.#mtu = SAFE_MTU;
       return;

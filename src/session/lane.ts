@@ -50,6 +50,8 @@ export class Lane {
   readonly channel: Channel;
   /** Large messages go here; the other kind keeps every message within one packet. */
   bulk: boolean;
+  /** Goes through a relay: there only until a path without one stands. */
+  readonly relayed: boolean;
   /** Takes nothing new; closes when all it carries has arrived. */
   draining = false;
   /** Messages and bytes received, and how many of them were acknowledged. */
@@ -71,8 +73,9 @@ export class Lane {
   /** Best delivery rates, bytes a millisecond, of this stretch of time and the one before. */
   #rate = { since: performance.now(), now: 0, before: 0 };
 
-  constructor(id: number, channel: Channel, bulk: boolean) {
+  constructor(id: number, channel: Channel, bulk: boolean, relayed = false) {
     this.id = id;
+    this.relayed = relayed;
     this.channel = channel;
     this.bulk = bulk;
   }

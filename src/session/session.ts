@@ -71,6 +71,9 @@ const WARM_UP_ROUND_TRIPS = 4;
 const MAX_WARM_UP_ROUND_TRIPS = 16;
 /** A lane that makes no progress for this long while others live is dead: SCTP's retransmissions end near 13 s. */
 const LANE_DEAD_MS = 9000;
+/** After something has happened to the network, lanes are given this, for so long. */
+const SHAKEN_LANE_MS = 2500;
+const SHAKEN_MS = 10_000;
 /** Dead channels of which the other side has not confirmed that it knows; the honest ones come to a hundred or two. */
 const MAX_DEAD_LANES = 1024;
 /** After both GOAWAYs one side waits for the other to hang up; a lost packet costs a second, not for ever. */
@@ -89,6 +92,10 @@ export interface SessionEvents {
   onwant?: ((lanes: number) => void) | undefined;
   /** The session wants a datagram channel and has none. */
   onwantdatagrams?: (() => void) | undefined;
+  /** A stream is over. */
+  onstreamgone?: (() => void) | undefined;
+  /** The path may be dead: nothing is heard, or no question is answered. Or it lives after all (false). */
+  onsuspicion?: ((suspicious: boolean) => void) | undefined;
   /** A lane was lost or closed; `left` remain. At 0 the session waits for a new one. */
   onlane?: ((id: number, left: number, reason: string) => void) | undefined;
   /** The session is over: undefined when all was well. */
@@ -118,6 +125,8 @@ export class Session implements SessionEvents {
   onsignal: SessionEvents["onsignal"];
   onwant: SessionEvents["onwant"];
   onwantdatagrams: SessionEvents["onwantdatagrams"];
+  onstreamgone: SessionEvents["onstreamgone"];
+  onsuspicion: SessionEvents["onsuspicion"];
   onlane: SessionEvents["onlane"];
   onclosed: SessionEvents["onclosed"];
   /** Resolves when the session is over and all was well; rejects with the reason otherwise. */
@@ -176,6 +185,8 @@ export class Session implements SessionEvents {
   #governor: Governor | undefined;
   #wanted = 0;
   #limited = false;
+  #suspicious = false;
+  #shakenUntil = 0;
   #delivered = 0;
 
   #goawaySent = false;
@@ -237,6 +248,11 @@ export class Session implements SessionEvents {
 
   get state(): State | "down" {
     return this.#state === "running" && this.#lanes.size === 0 ? "down" : this.#state;
+  }
+
+  /** Whether the session goes through a relay now. */
+  get relayed(): boolean {
+    return this.#control?.relayed === true;
   }
 
   /** Bulk lanes that stand, and how many the session would use. */
@@ -310,9 +326,10 @@ export class Session implements SessionEvents {
 
   /**
    * Adds a channel under a number both sides use: even when the waiting side asked for it, else odd. Bulk channels
-   * must carry messages of 64 KiB and a little.
+   * must carry messages of 64 KiB and a little. A `relayed` control channel gives way to one that is not: what it carries still arrives,
+   * then it is closed, and so are relayed bulk channels.
    */
-  attach(channel: Channel, id: number, kind: "control" | "bulk"): void {
+  attach(channel: Channel, id: number, kind: "control" | "bulk", relayed = false): void {
     if (this.#state === "closed") {
       channel.close();
       return;
@@ -323,12 +340,13 @@ export class Session implements SessionEvents {
       this.onlane?.(id, this.#lanes.size, "the other side lost the channel");
       return;
     }
-    const lane = new Lane(id, channel, kind === "bulk");
+    const lane = new Lane(id, channel, kind === "bulk", relayed);
     if (lane.bulk && this.#bulk().length === 0) this.#bulkSince = performance.now();
     this.#lanes.set(id, lane);
     this.#seenLanes.add(id);
     this.#pulse.heard();
-    if (!lane.bulk && (!this.#control || this.#control.bulk)) this.#control = lane;
+    const former = this.#control;
+    if (!lane.bulk && (!former || former.bulk || (former.relayed && !relayed))) this.#control = lane;
     this.#control ??= lane;
     channel.onmessage = (message) => {
       this.#receive(lane, message);
@@ -346,8 +364,21 @@ export class Session implements SessionEvents {
     if (lane === this.#control) {
       for (const entry of this.#dead.values()) this.#tellLost(entry);
       this.#pulse.renew();
+      if (!relayed && former?.relayed) this.#leaveRelay();
     }
     this.#wake();
+  }
+
+  /** Takes all lanes for lost: the path is known to be dead. */
+  drop(reason: string): void {
+    for (const lane of [...this.#lanes.values()]) this.#lose(lane, reason);
+  }
+
+  /** Something has happened to the network: asks the other side for a sign of life, and has less patience with lanes for a while. */
+  probe(): void {
+    if (this.#lanes.size === 0) return;
+    this.#shakenUntil = performance.now() + SHAKEN_MS;
+    this.#pulse.probe();
   }
 
   /** Asks for a datagram channel, now and whenever it is lost. The other side need not ask. Idempotent. */
@@ -761,6 +792,7 @@ export class Session implements SessionEvents {
 
   #forget(stream: Stream): void {
     if (!this.#streams.delete(stream.id)) return;
+    this.onstreamgone?.();
     this.#ready.delete(stream);
     this.#datagrams.forget(stream.id);
     this.#grown -= stream.extraWindow - INITIAL_WINDOW;
@@ -797,10 +829,13 @@ export class Session implements SessionEvents {
     this.#dead.set(lane.id, entry);
     if (this.#control === lane) {
       const heir = [...this.#lanes.values()].sort(
-        (a, b) => Number(a.bulk) - Number(b.bulk) || a.id - b.id,
+        (a, b) => Number(a.relayed) - Number(b.relayed) || Number(a.bulk) - Number(b.bulk) || a.id - b.id,
       )[0];
       this.#control = heir;
-      if (heir) for (const other of this.#dead.values()) this.#tellLost(other);
+      if (heir) {
+        heir.draining = false;
+        for (const other of this.#dead.values()) this.#tellLost(other);
+      }
     } else {
       this.#tellLost(entry);
     }
@@ -869,16 +904,31 @@ export class Session implements SessionEvents {
       this.#pulse.pause();
       return;
     }
+    if (this.#pulse.suspicious !== this.#suspicious) {
+      this.#suspicious = this.#pulse.suspicious;
+      this.onsuspicion?.(this.#suspicious);
+    }
     this.#pulse.tick(this.#limited);
     const now = performance.now();
     const { silence } = this.#pulse;
+    const patience = now < this.#shakenUntil ? SHAKEN_LANE_MS : LANE_DEAD_MS;
     for (const lane of [...this.#lanes.values()]) {
-      const stuck = lane.flight > 0 && now - lane.progress > LANE_DEAD_MS;
+      const stuck = lane.flight > 0 && now - lane.progress > patience;
       if (silence >= DEAD_MS) this.#lose(lane, `nothing heard for ${DEAD_MS / 1000} s`);
       else if (stuck && this.#lanes.size > 1 && silence < HEARTBEAT_MS)
         this.#lose(lane, "the channel stalled");
     }
+    for (const lane of [...this.#lanes.values()])
+      if (lane.relayed && lane.draining && lane.flight === 0)
+        this.#lose(lane, "the relay is not needed any more");
     if (this.#lanes.size > 0) this.#govern(now);
+  }
+
+  /** The session has another path now, on which things take another time. */
+  #leaveRelay(): void {
+    for (const lane of this.#lanes.values()) if (lane.relayed) lane.draining = true;
+    this.#governor = undefined;
+    this.#wanted = 0;
   }
 
   /** Asks for bulk lanes when a stream first has more than a little to send. */
