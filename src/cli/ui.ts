@@ -8,6 +8,7 @@ import type { Ora } from "ora";
 import {
   DcpipeError,
   escapeText,
+  explainFailure,
   type ConnectedPath,
   type CodeEvent,
   type ConnectionEvent,
@@ -280,15 +281,26 @@ export class Ui {
   }
 
   /** Says what went wrong and what to do about it. Shown even with -q. */
-  error(error: DcpipeError, hint = VERDICTS[error.code].hint): void {
+  error(error: DcpipeError, given = VERDICTS[error.code].hint): void {
+    const why = this.#tried && NO_PATH.has(error.code) ? explainFailure(this.#tried) : undefined;
+    const hint = why ? `${why.hint}; dcpipe doctor says more` : given;
     this.#event({
       event: "error",
       code: error.code,
       message: error.message,
       ...(hint === undefined ? {} : { hint }),
+      ...(why ? { reason: why.reason, pairs: why.pairs } : {}),
       ...(error instanceof TransferError ? error.fields : {}),
     });
     this.#always(`${chalk.red("dcpipe:")} ${escapeText(error.message)}`);
+    if (why) {
+      this.#always(`        ${why.reason}`);
+      const { pairs } = why;
+      const shown = this.#verbose || pairs.length <= FEW_PAIRS ? pairs : pairs.slice(0, FEW_PAIRS - 1);
+      for (const pair of shown) this.#always(chalk.dim(`        tried ${pair}`));
+      if (shown.length < pairs.length)
+        this.#always(chalk.dim(`        and ${pairs.length - shown.length} others (-v shows them)`));
+    }
     if (hint !== undefined) this.#always(chalk.dim(`        ${hint}`));
   }
 
@@ -340,6 +352,11 @@ export class Ui {
     if (this.#spinner?.isSpinning === true) this.#spinner.stop();
   }
 }
+
+/** Pairs of addresses that people are shown unasked. */
+const FEW_PAIRS = 4;
+/** Errors of a connection that did not come about. */
+const NO_PATH: ReadonlySet<string> = new Set(["ICE_FAILED", "TIMEOUT"]);
 
 /** JSON lets characters stand as they are that a terminal takes for commands. */
 export function escapeJson(json: string): string {

@@ -94,6 +94,8 @@ export class Attempt {
       candidates: [],
       // The caller's own limit runs beside it.
       timeoutMs: timeout * 1000,
+      signalling: "code",
+      withoutRelay: this.#network.relay === "off" ? "off" : "none",
       relay,
       onlyRelay: onlyRelays && turn.length === 0,
       oncandidates: events.post,
