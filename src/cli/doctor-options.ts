@@ -30,5 +30,5 @@ export function doctorOptions<T>(yargs: Argv<T>): Argv<T & DoctorArguments> {
       })
       .option("port-range", { type: "string", describe: "local UDP ports, A-B", requiresArg: true })
       .option("bind", { type: "string", describe: "local address", requiresArg: true }),
-  ) as unknown as Argv<T & DoctorArguments>;
+  );
 }

@@ -158,6 +158,7 @@ function routerLine({ mapping, nat }: Findings): string {
     ...(mapping.upnp ? ["UPnP"] : []),
   ];
   const where = mapping.gateway === undefined ? "" : ` at ${mapping.gateway}`;
+  if (spoken.length === 0 && mapping.gateway === undefined) return "there is none that could be asked";
   if (spoken.length === 0) return `the one${where} opens no ports (PCP, NAT-PMP, UPnP)`;
   const outer = mapping.address === undefined ? "" : `; says that its outer address is ${mapping.address}`;
   return `the one${where} opens ports by ${spoken.join(", ")}${outer}`;

@@ -34,7 +34,7 @@ export async function runDoctor(options: DoctorArguments): Promise<never> {
     bind,
   });
   // What is wrong with an option is said by now, and nothing else.
-  await Promise.race([examined, undefined]);
+  await Promise.race([examined, Promise.resolve()]);
   await ui.wait("Looking at this network");
   const findings = await examined;
   ui.end();

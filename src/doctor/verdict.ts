@@ -122,7 +122,7 @@ function adviceOf(kind: NetworkKind, report: Report, findings: Findings): string
     advice.push(
       "Name a TURN server (--turn), or meet by code: without one, two symmetric NATs have no path by paste",
     );
-  if (BEHIND_NAT.includes(kind) && portMapping === "no")
+  if (BEHIND_NAT.includes(kind) && portMapping === "no" && findings.mapping?.gateway !== undefined)
     advice.push(
       doubleNat(findings) ?? "Switch on UPnP, NAT-PMP or PCP in the router: then it can be reached",
     );

@@ -1,7 +1,7 @@
 /** STUN servers on loopback that say what a test wants them to say. They write their messages themselves, without our codec. */
 import { createSocket, type Socket } from "node:dgram";
 import { once } from "node:events";
-import { isIPv6, type AddressInfo } from "node:net";
+import { isIPv6 } from "node:net";
 import { onTestFinished } from "vitest";
 
 export interface Place {
@@ -106,7 +106,7 @@ async function bind(address: string, port: number): Promise<Socket> {
 }
 
 function serve(socket: Socket, behave: Behaviour, find: (via: Place) => Socket | undefined): void {
-  const { address, port } = socket.address() as AddressInfo;
+  const { address, port } = socket.address();
   socket.on("message", (received, from) => {
     if (received.length < 20 || received.readUInt16BE(0) !== 0x0001) return;
     const flags =
