@@ -32,6 +32,7 @@ const PATIENCE = 180_000;
  * @property {string} first the way that dcpipe told of first, "none" if it never connected; of both sides, if they differ: "turn/direct"
  * @property {string} told the way that it told of last
  * @property {string} way the way that the second burst went: what the internet has seen
+ * @property {(string | undefined)[]} remotes addresses that the other side's packets come from, as the waiting and the joining side say
  * @property {(number | string)[]} statuses exit statuses, or signals, of the waiting and the joining side
  * @property {(string | undefined)[]} errors codes of their errors
  * @property {number | undefined} seconds from the start of the joining side until both have the first byte of the other
@@ -118,15 +119,14 @@ function signal(pid) {
 }
 
 function observe(sides) {
-  const path = (...names) =>
-    joined(
-      sides.map((side) => names.map((name) => side.latest(name)).find((event) => event)?.path ?? "none"),
-    );
+  const latest = (side, ...names) => names.map((name) => side.latest(name)).find((event) => event);
+  const path = (...names) => joined(sides.map((side) => latest(side, ...names)?.path ?? "none"));
   const firsts = sides.map((side) => side.latest("first")?.at);
   const begun = sides[1]?.latest("started")?.at;
   return {
     first: path("connected"),
     told: path("path", "connected"),
+    remotes: sides.map((side) => latest(side, "path", "connected")?.remote?.address),
     seconds: firsts.includes(undefined) || firsts.length < 2 ? undefined : Math.max(...firsts) - begun,
     said: sides.map((side, i) => `${i === 0 ? "waiting" : "joining"}:\n${side.said}`).join("\n"),
   };
