@@ -51,21 +51,27 @@ export async function runGrid({
   check("capability", without, CAPABILITIES);
   const capabilities = new Set(Object.keys(CAPABILITIES).filter((each) => !without.includes(each)));
   const results = [];
+  const troubles = [];
   const pairs = pairsOf(only);
   const worker = async () => {
     for (let pair = pairs.shift(); pair; pair = pairs.shift()) {
       const cells = cellsOf(pair, means, capabilities);
       results.push(...cells);
-      await runPair(pair, cells, { repeat, turn, onprogress });
+      try {
+        await runPair(pair, cells, { repeat, turn, onprogress });
+      } catch (error) {
+        troubles.push({ what: `${pair.join(" and ")}: no lab`, said: error.message });
+        onprogress(`${pair.join(" and ")}: no lab: ${error.message}`);
+      }
     }
   };
   await Promise.all(Array.from({ length: parallel }, worker));
-  const failures = results.flatMap((result) =>
+  const wrong = results.flatMap((result) =>
     result.outcomes
       .filter(({ faults }) => faults.length > 0)
       .map(({ faults, said }) => ({ what: `${nameOf(result)}: ${faults.join(", ")}`, said })),
   );
-  return { results, failures };
+  return { results, failures: [...troubles, ...wrong] };
 }
 
 function check(what, given, known) {
