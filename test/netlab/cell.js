@@ -14,7 +14,7 @@ const SIZE = 100_000;
 /** The first burst goes as soon as there is a way, the second when the session has found its last one. */
 const BURSTS = 2;
 /** Both sides give up after so many seconds; what can connect is given more than it will ever need. */
-const TIMEOUT_SECONDS = 90;
+const TIMEOUT_SECONDS = 60;
 const HOPELESS_SECONDS = 20;
 /** A session that stands on another way than theory says has so long to change over, ms. */
 const CHANGE_MS = 15_000;
@@ -22,6 +22,8 @@ const CHANGE_MS = 15_000;
 const PATIENCE = 180_000;
 
 /**
+ * @typedef {"udp" | "tcp" | "tls"} Transport
+ *
  * @typedef {object} Cell
  * @property {string} waiting kind of network of the side that waits
  * @property {string} joining
@@ -43,7 +45,7 @@ const PATIENCE = 180_000;
 /**
  * @param {import("./lab.js").Lab} lab
  * @param {Cell} cell
- * @param {{ waits?: "a" | "b", turn?: "udp" | "tcp" | "tls" }} [options] which host waits; how it calls the TURN server, where it has the choice
+ * @param {{ waits?: "a" | "b", turn?: Transport, blockedTurn?: Transport }} [options] which host waits; how the TURN server is called, from where UDP gets out and from elsewhere
  * @returns {Promise<Outcome>}
  */
 export async function runCell(
@@ -59,7 +61,7 @@ export async function runCell(
   const meet = means === "code" ? ["--rendezvous", lab.rendezvous.https] : files;
   const launch = (host, kind, peer = []) => {
     const blocked = kind in KINDS && !sendsUdp(KINDS[kind]);
-    const relay = means === "paste-turn" ? ["--turn", lab.turn[blocked ? "tls" : turn]] : [];
+    const relay = means === "paste-turn" ? ["--turn", lab.turn[blocked ? blockedTurn : turn]] : [];
     const argv = [process.execPath, BIN, "pipe", ...common, ...meet, ...relay, ...peer];
     const task = { argv, env: host.env, size: SIZE, bursts: BURSTS };
     return start(host.namespace, [process.execPath, ENDPOINT, JSON.stringify(task)]);
