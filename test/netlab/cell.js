@@ -15,7 +15,7 @@ const SIZE = 100_000;
 const BURSTS = 2;
 /** Both sides give up after so many seconds; what can connect is given more than it will ever need. */
 const TIMEOUT_SECONDS = 60;
-const HOPELESS_SECONDS = 20;
+const HOPELESS_SECONDS = 15;
 /** A session that stands on another way than theory says has so long to change over, ms. */
 const CHANGE_MS = 15_000;
 /** What is not over by then has hung, ms. */
