@@ -15,7 +15,10 @@ export interface StunServer {
 /** A lost packet is asked again; three tries fit the time we have. */
 const RETRY_MS = 300;
 
-/** The address of the first server to answer within `timeoutMs`, or undefined. Never rejects. */
+/**
+ * The address of the first server to answer within `timeoutMs`, or undefined. Never rejects. One that answers over IPv6 is the choice
+ * only when none does over IPv4: only one is used, and what is behind a NAT are IPv4 addresses.
+ */
 export async function findStunServer(
   servers: readonly StunServer[],
   timeoutMs: number,
@@ -29,18 +32,34 @@ export async function findStunServer(
     }, timeoutMs);
   });
   try {
-    const tries = servers.map((server) => ask(server, stop.signal));
-    return await Promise.race([Promise.any(tries).catch(() => undefined), late]);
+    let overIpv6: StunServer | undefined;
+    const tries = servers.map((server) => ask(server, stop.signal, (found) => (overIpv6 ??= found)));
+    return (await Promise.race([Promise.any(tries).catch(() => undefined), late])) ?? overIpv6;
   } finally {
     clearTimeout(timer);
     stop.abort();
   }
 }
 
-/** Resolves with the server's address when it answers; rejects when it cannot be reached. */
-async function ask({ host, port }: StunServer, signal: AbortSignal): Promise<StunServer> {
+/**
+ * Resolves with the server's IPv4 address when it answers there, with its IPv6 address when it cannot answer over IPv4; tells `onipv6` as
+ * soon as it answers over IPv6. Rejects when it cannot be reached.
+ */
+async function ask(
+  { host, port }: StunServer,
+  signal: AbortSignal,
+  onipv6: (found: StunServer) => void,
+): Promise<StunServer> {
   const addresses = await lookup(host, { all: true });
-  return Promise.any(addresses.map(({ address, family }) => askAddress(address, family, port, signal)));
+  const [four, six] = [4, 6].map((wanted) =>
+    Promise.any(
+      addresses
+        .filter(({ family }) => family === wanted)
+        .map(({ address, family }) => askAddress(address, family, port, signal)),
+    ),
+  ) as [Promise<StunServer>, Promise<StunServer>];
+  six.then(onipv6, () => undefined);
+  return four.catch(() => six);
 }
 
 function askAddress(address: string, family: number, port: number, signal: AbortSignal): Promise<StunServer> {

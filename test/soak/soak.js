@@ -1,12 +1,12 @@
 /**
  * npm run soak -- [--transfers 1000] [--kills 200] [--resumes 200] [--guesses 10000] [--connections 10000] [--seed N]
- *                 [--cuts] [--changes] [--parallel 8]
+ *                 [--cuts] [--changes] [--grid [--repeat 1]] [--parallel 8]
  *
  * What the tests do a few times, done often: transfers in which the sender leaves as soon as it may, sides killed at random
  * moments, trees whose transfer is killed again and again and gone on with (--resumes counts the kills; needs root), wrong
  * guesses at codes of clients that wait, forwarded connections that end in every way (compared with a plain proxy), links cut in
- * mid-transfer (--cuts; needs root), networks that change under forwarded connections (--changes; needs root). 0 leaves one out. Prints a summary; the
- * status is 1 when anything failed.
+ * mid-transfer (--cuts; needs root), networks that change under forwarded connections (--changes; needs root), and every pair of networks by every means
+ * (--grid, --repeat times each; needs root). 0 leaves one out. Prints a summary; the status is 1 when anything failed.
  */
 import { createHash, randomBytes, randomInt } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
@@ -19,6 +19,7 @@ import { scratch, start } from "../lab/exec.js";
 import { attack, startRendezvous } from "../lab/guesses.js";
 import { SHAPES, describe, killAndResume, summarize } from "../lab/resumes.js";
 import { createVeth } from "../lab/veth.js";
+import { runGrid } from "../netlab/grid.js";
 
 const BIN = fileURLToPath(new URL("../../bin/dcpipe.js", import.meta.url));
 const KIB = 1024;
@@ -51,6 +52,8 @@ const { values: options } = parseArgs({
     seed: { type: "string" },
     cuts: { type: "boolean", default: false },
     changes: { type: "boolean", default: false },
+    grid: { type: "boolean", default: false },
+    repeat: { type: "string", default: "1" },
     parallel: { type: "string", default: "8" },
   },
 });
@@ -297,6 +300,16 @@ async function changes(by) {
   }
 }
 
+/** Every pair of networks by every means. */
+async function grid(repeat) {
+  const { results, failures } = await runGrid({ repeat, onprogress: console.log });
+  const runs = results.reduce((sum, { outcomes }) => sum + outcomes.length, 0);
+  return {
+    summary: `grid: ${runs - failures.length} of ${runs} as expected, in ${results.length} cells`,
+    failures: failures.map(({ what, said }) => `grid: ${what}\n${said}`),
+  };
+}
+
 /** So many codes are live at once: each takes four file descriptors of this process while it is guessed at. */
 const LIVE_CODES = 1000;
 
@@ -327,6 +340,8 @@ if (options.cuts) {
   results.push(await repeat("cuts", lengths.length, lengths.length, cuts));
 }
 if (options.changes) results.push(...(await Promise.all(["code", "token"].map(changes))));
+
+if (options.grid) results.push(await grid(Number(options.repeat)));
 
 const failures = results.flatMap((result) => result.failures);
 console.log(`\n${results.map(({ summary }) => summary).join("\n")}`);
