@@ -53,7 +53,7 @@ export class Connection {
   #messages = 0;
   #corked = false;
   #code: CloseCode | undefined;
-  /** How it was at the last ping: bytes read, bytes that had left for the client, whether more waited, whether we did not read. */
+  /** Bytes read and bytes gone to the client at the last ping; whether since then some had to wait, and whether we did not read. */
   #seen = { read: 0, gone: 0, queued: false, paused: false };
 
   constructor(socket: WebSocket, stream: Socket, limits: Limits, relay: boolean) {
@@ -108,6 +108,7 @@ export class Connection {
     if (this.#code !== undefined) return;
     if (!this.#corked) {
       this.#corked = true;
+      if (this.#stream.writableLength > 0) this.#seen.queued = true;
       this.#stream.cork();
       process.nextTick(() => {
         this.#corked = false;

@@ -72,6 +72,7 @@ export class Drain {
   messages = 0;
   readonly #hash: Hash = createHash("sha256");
   #listener: (() => void) | undefined;
+  #gone: number | undefined;
 
   constructor(visitor: Visitor) {
     visitor.socket.removeAllListeners("message");
@@ -81,13 +82,23 @@ export class Drain {
       this.#hash.update(data);
       this.#listener?.();
     });
-    void visitor.closed.then(() => this.#listener?.());
+    void visitor.closed.then((code) => {
+      this.#gone = code;
+      this.#listener?.();
+    });
   }
 
   /** The digest of all that has come, when it is so many bytes. */
   async all(bytes: number): Promise<string> {
-    while (this.bytes < bytes) await new Promise<void>((resolve) => (this.#listener = resolve));
+    await this.until(bytes);
     return this.#hash.digest("hex");
+  }
+
+  async until(bytes: number): Promise<void> {
+    while (this.bytes < bytes) {
+      if (this.#gone !== undefined) throw new Error(`closed with ${this.#gone} after ${this.bytes} bytes`);
+      await new Promise<void>((resolve) => (this.#listener = resolve));
+    }
   }
 }
 
