@@ -36,12 +36,31 @@ import { randomCertificate } from "./transport/certificate.ts";
 import type { DoorPurpose } from "./signalling/known.ts";
 import type { Code } from "./wire/code.ts";
 
+/** Ports that are being given back to the router. */
+const releases = new Set<Promise<void>>();
+
+/** Resolves when nothing is under way that outlives sessions: a second after the last one at the latest. */
+export async function settled(): Promise<void> {
+  await Promise.all(releases);
+}
+
 /** What only codes need is loaded when the first one is used. */
 const platform: Platform = {
   createPeer,
   createCertificate: randomCertificate,
   findStunServer,
   watchNetwork,
+  mapPort: async (options) => {
+    const mapping = await (await import("./node/mapping.ts")).mapPort(options);
+    if (!mapping) return undefined;
+    const release = (): Promise<void> => {
+      const done = mapping.release();
+      releases.add(done);
+      void done.finally(() => releases.delete(done));
+      return done;
+    };
+    return { protocol: mapping.protocol, port: mapping.port, address: mapping.address, release };
+  },
   openSocket: async (url, options) => (await import("./node/websocket.ts")).openSocket(url, options),
   lan: {
     hold: async (options) => (await import("./lan.ts")).lan.hold(options),
@@ -116,9 +135,10 @@ export async function diagnose(options: DoctorOptions = {}): Promise<Findings> {
     bind,
     signal,
   };
-  const [{ observeNat }, { listInterfaces }, health] = await Promise.all([
+  const [{ observeNat }, { listInterfaces }, { probeMapping }, health] = await Promise.all([
     import("./node/nat.ts"),
     import("./node/interfaces.ts"),
+    import("./node/mapping.ts"),
     import("./node/health.ts"),
   ]);
   const probes = {
@@ -126,7 +146,7 @@ export async function diagnose(options: DoctorOptions = {}): Promise<Findings> {
     observeNat,
     listInterfaces,
     openSocket: platform.openSocket,
-    probeMapping: undefined,
+    probeMapping,
     probeTurn: undefined,
   };
   return examine(probes, parsed);

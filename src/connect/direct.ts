@@ -362,7 +362,6 @@ export class Direct {
     const seen = link.peer.candidates.find(({ type, address }) => type === "srflx" && !address.includes(":"));
     const address = seen?.address ?? mapping.address;
     if (address === undefined) return;
-    this.#options.log(`the router opened port ${mapping.port} (${mapping.protocol})`);
     if (link.peer.candidates.some((known) => known.address === address && known.port === mapping.port))
       return;
     this.#mapped = { type: "srflx", address, port: mapping.port };
