@@ -379,6 +379,11 @@ export class Session implements SessionEvents {
     for (const lane of [...this.#lanes.values()]) this.#lose(lane, reason);
   }
 
+  /** Milliseconds for which nothing was heard. */
+  get silence(): number {
+    return this.#pulse.silence;
+  }
+
   /** Something has happened to the network: asks the other side for a sign of life, and has less patience with lanes for a while. */
   probe(): void {
     if (this.#lanes.size === 0) return;
