@@ -69,6 +69,8 @@ export class RelayEnd implements End {
   #state: "new" | "entering" | "waiting" | "paired" | "over" = "new";
   #message: RelayMessage | undefined;
   #far: Far | undefined;
+  /** The message that came with the request. */
+  #first: Uint8Array | undefined;
   /** What came from the other end before it was known here that it is there. */
   #early: Uint8Array[] = [];
   /** Passed on and not taken yet, by cost. */
@@ -92,9 +94,11 @@ export class RelayEnd implements End {
 
   receive(bytes: Uint8Array): void {
     if (this.#state === "new") this.#begin(bytes);
-    else if (this.#state === "paired" && bytes.length > 0) this.#pass(bytes);
-    // Before it is paired nothing is read: this came with the request.
-    else this.close(CLOSE.PROTOCOL);
+    else if (bytes.length === 0) this.close(CLOSE.PROTOCOL);
+    else if (this.#state === "paired") this.#pass(bytes);
+    // Before it is paired nothing is read: this came with the request, which has room for one.
+    else if (this.#first || this.#state === "over") this.close(CLOSE.PROTOCOL);
+    else this.#first = bytes;
   }
 
   /** Closes it from here, for a reason that is not its own. */
@@ -167,6 +171,7 @@ export class RelayEnd implements End {
     this.#far = far;
     clearTimeout(this.#timer);
     if (this.#message?.role === "waiting") this.#around.metrics.relays++;
+    if (this.#first) this.#pass(this.#first);
     for (const message of this.#early.splice(0)) this.deliver(message);
     this.#steer();
   }

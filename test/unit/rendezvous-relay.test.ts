@@ -277,18 +277,24 @@ describe("RELAY", () => {
     expect(await server.visit({ protocols }).closed).toBe(CLOSE.PROTOCOL);
   });
 
-  test("is all that the request may say", async () => {
+  test("and one message for the other end are all that the request may say", async () => {
     const server = await serve({ store: new MemoryStore() });
     const [name, key] = [newKey(), newKey()];
     const one = relayMessage("waiting", name, key);
-    for (const more of [
-      relayMessage("waiting", name),
-      relayMessage("joining", name),
-      { type: "RENEW" } as const,
-    ])
-      expect(await server.visit({ protocols: encoded(one, more) }).closed).toBe(CLOSE.PROTOCOL);
+    const more = { type: "RENEW" } as const;
+    expect(await server.visit({ protocols: encoded(one, more, more) }).closed).toBe(CLOSE.PROTOCOL);
     // And none of them is left behind.
     await relayPair(server, server, name);
+  });
+
+  test("what came with the request goes to the other end, before all else", async () => {
+    const server = await serve({ store: new MemoryStore() });
+    const [name, more] = [newKey(), { type: "RENEW" } as const];
+    const waiting = server.visit({ protocols: encoded(relayMessage("waiting", name), more) });
+    const joining = server.visit({ protocols: encoded(relayMessage("joining", name)) });
+    expect(Buffer.from(await joining.hearBytes())).toEqual(Buffer.from(encodeClientMessage(more)));
+    await through(waiting, joining);
+    await through(joining, waiting);
   });
 
   test("RELAY as a relayed message is one like any other", async () => {
