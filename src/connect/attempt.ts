@@ -84,6 +84,7 @@ export class Attempt {
         bind: options.bind,
         turn,
         relayOnly: onlyRelays,
+        onlog: this.log,
       },
       ports: options.portRange,
       stun: this.#stun,
