@@ -195,5 +195,5 @@ export {
 } from "./node/tokenfile.ts";
 export { runVia, type Via } from "./node/via.ts";
 export { checkPaths, walkPaths, type WalkOptions } from "./node/walk.ts";
-export { preload } from "./node/rtc.ts";
+export { flushed, preload } from "./node/rtc.ts";
 export { readableSource, stdinSource, stdoutSink, writableSink } from "./node/stdio.ts";
