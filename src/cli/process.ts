@@ -1,6 +1,6 @@
 /** A command from its first line to its last: what is said and done at an interrupt and at an error, and the exit status. */
 import { setMaxListeners } from "node:events";
-import { asDcpipeError, flushed, type Session } from "../index.ts";
+import { asDcpipeError, settled, type Session } from "../index.ts";
 import type { Command } from "./command.ts";
 import { VERDICTS } from "./status.ts";
 import { delay, FAREWELL_MS } from "./time.ts";
@@ -75,9 +75,9 @@ function watchSignals(end: () => Promise<unknown>): { readonly interrupted: bool
   return state;
 }
 
-/** Leaves when stderr has taken everything, and the network the last words of connections. */
+/** Leaves when stderr has taken everything, the network the last words of connections, and the router its ports. */
 async function leave(status: number): Promise<never> {
-  await Promise.race([flushed(), delay(FAREWELL_MS)]);
+  await settled();
   await new Promise<void>((resolve) =>
     process.stderr.write("", () => {
       resolve();

@@ -5,19 +5,20 @@
 import { randomBytes } from "node:crypto";
 import { createSocket, type Socket } from "node:dgram";
 import { lookup } from "node:dns/promises";
+import { decodeMessage, encodeRequest, TRANSACTION_SIZE } from "./stun/message.ts";
 
 export interface StunServer {
   readonly host: string;
   readonly port: number;
 }
 
-const MAGIC_COOKIE = 0x2112a442;
-const BINDING_REQUEST = 0x0001;
-const BINDING_RESPONSE = 0x0101;
 /** A lost packet is asked again; three tries fit the time we have. */
 const RETRY_MS = 300;
 
-/** The address of the first server to answer within `timeoutMs`, or undefined. Never rejects. */
+/**
+ * The address of the first server to answer within `timeoutMs`, or undefined. Never rejects. One that answers over IPv6 is the choice
+ * only when none does over IPv4: only one is used, and what is behind a NAT are IPv4 addresses.
+ */
 export async function findStunServer(
   servers: readonly StunServer[],
   timeoutMs: number,
@@ -31,28 +32,41 @@ export async function findStunServer(
     }, timeoutMs);
   });
   try {
-    const tries = servers.map((server) => ask(server, stop.signal));
-    return await Promise.race([Promise.any(tries).catch(() => undefined), late]);
+    let overIpv6: StunServer | undefined;
+    const tries = servers.map((server) => ask(server, stop.signal, (found) => (overIpv6 ??= found)));
+    return (await Promise.race([Promise.any(tries).catch(() => undefined), late])) ?? overIpv6;
   } finally {
     clearTimeout(timer);
     stop.abort();
   }
 }
 
-/** Resolves with the server's address when it answers; rejects when it cannot be reached. */
-async function ask({ host, port }: StunServer, signal: AbortSignal): Promise<StunServer> {
+/**
+ * Resolves with the server's IPv4 address when it answers there, with its IPv6 address when it cannot answer over IPv4; tells `onipv6` as
+ * soon as it answers over IPv6. Rejects when it cannot be reached.
+ */
+async function ask(
+  { host, port }: StunServer,
+  signal: AbortSignal,
+  onipv6: (found: StunServer) => void,
+): Promise<StunServer> {
   const addresses = await lookup(host, { all: true });
-  return Promise.any(addresses.map(({ address, family }) => askAddress(address, family, port, signal)));
+  const [four, six] = [4, 6].map((wanted) =>
+    Promise.any(
+      addresses
+        .filter(({ family }) => family === wanted)
+        .map(({ address, family }) => askAddress(address, family, port, signal)),
+    ),
+  ) as [Promise<StunServer>, Promise<StunServer>];
+  six.then(onipv6, () => undefined);
+  return four.catch(() => six);
 }
 
 function askAddress(address: string, family: number, port: number, signal: AbortSignal): Promise<StunServer> {
   return new Promise((resolve, reject) => {
     const socket: Socket = createSocket(family === 6 ? "udp6" : "udp4");
-    const transaction = randomBytes(12);
-    const request = Buffer.alloc(20);
-    request.writeUInt16BE(BINDING_REQUEST, 0);
-    request.writeUInt32BE(MAGIC_COOKIE, 4);
-    transaction.copy(request, 8);
+    const transaction = randomBytes(TRANSACTION_SIZE);
+    const request = encodeRequest(transaction);
     const send = (): void => {
       socket.send(request, port, address, (error) => {
         if (error) fail(error);
@@ -79,8 +93,8 @@ function askAddress(address: string, family: number, port: number, signal: Abort
     signal.addEventListener("abort", aborted);
     socket.on("error", fail);
     socket.on("message", (message) => {
-      if (done || message.length < 20 || message.readUInt16BE(0) !== BINDING_RESPONSE) return;
-      if (!message.subarray(8, 20).equals(transaction)) return;
+      const answer = decodeMessage(message);
+      if (done || answer?.type !== "success" || answer.transaction !== transaction.toString("hex")) return;
       done = true;
       finish();
       resolve({ host: address, port });

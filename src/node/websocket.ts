@@ -1,10 +1,10 @@
 /** WebSockets on package ws, through the proxy that the environment names for a URL. */
-import { isIP, type Socket as TcpSocket } from "node:net";
-import { connect as connectTls } from "node:tls";
+import type { Socket as TcpSocket } from "node:net";
 import type { WebSocket } from "ws";
 import { asDcpipeError, DcpipeError } from "../errors.ts";
 import type { OpenSocket, Socket } from "../signalling/socket.ts";
-import { openTunnel, proxyFor, proxyName } from "./net/proxy.ts";
+import { LOW_WATER } from "../transport/channel.ts";
+import { openTunnel, placeOf, proxyFor, proxyName, speakThrough } from "./net/proxy.ts";
 import { reasonOf } from "./net/reason.ts";
 
 /** A name to look up and some five round trips, with TLS and a proxy: what has not answered by then will not. */
@@ -18,7 +18,7 @@ const SILENCE_MS = 75_000;
 const CLOSE_MS = 2_000;
 
 /** An object of its own because @types/ws does not know closeTimeout yet. */
-const WS_OPTIONS = { perMessageDeflate: false, maxPayload: MAX_MESSAGE, closeTimeout: CLOSE_MS };
+const WS_OPTIONS = { perMessageDeflate: false, closeTimeout: CLOSE_MS };
 
 /** Close codes of RFC 6455, section 7.4.1. */
 const NORMAL = 1000;
@@ -29,7 +29,10 @@ const ABNORMAL = 1006;
 /** What a gateway says for a server behind it that is down at the moment (RFC 9110, section 15.6). */
 const GATEWAY_STATUS = [502, 503, 504];
 
-export const openSocket: OpenSocket = async (url, { protocols, direct, signal }) => {
+export const openSocket: OpenSocket = async (
+  url,
+  { protocols, direct, maxMessage = MAX_MESSAGE, signal },
+) => {
   const { target, where } = parse(url);
   const proxy = direct ? undefined : proxyFor(target, where);
   // Loaded on first use: commands that meet without a rendezvous should not pay for it.
@@ -42,7 +45,8 @@ export const openSocket: OpenSocket = async (url, { protocols, direct, signal })
   return new Promise((resolve, reject) => {
     const socket = new WebSocket(target, [...protocols], {
       ...WS_OPTIONS,
-      ...(tunnel && { createConnection: (options: object) => through(tunnel, target, options) }),
+      maxPayload: maxMessage,
+      ...(tunnel && { createConnection: (options: object) => speakThrough(tunnel, target, options) }),
     });
     let protocol = "";
     let settled = false;
@@ -87,7 +91,9 @@ export const openSocket: OpenSocket = async (url, { protocols, direct, signal })
 
 class NodeSocket implements Socket {
   readonly protocol: string;
+  ondrain: (() => void) | undefined;
   readonly #socket: WebSocket;
+  #full = false;
   /** Messages that came before anyone listened. */
   #early: Uint8Array[] = [];
   #onmessage: ((message: Uint8Array) => void) | undefined;
@@ -139,8 +145,17 @@ class NodeSocket implements Socket {
     });
   }
 
+  get bufferedAmount(): number {
+    return this.#socket.bufferedAmount;
+  }
+
   send(message: Uint8Array): void {
-    this.#socket.send(message);
+    if (this.#socket.bufferedAmount + message.length > LOW_WATER) this.#full = true;
+    this.#socket.send(message, () => {
+      if (!this.#full || this.#socket.bufferedAmount > LOW_WATER) return;
+      this.#full = false;
+      this.ondrain?.();
+    });
   }
 
   close(): void {
@@ -192,9 +207,8 @@ async function passThrough(proxy: URL, target: URL, signal: AbortSignal | undefi
   const timer = setTimeout(stop, HANDSHAKE_MS);
   if (signal?.aborted) stop();
   signal?.addEventListener("abort", stop);
-  const port = Number(target.port) || (target.protocol === "https:" ? 443 : 80);
   try {
-    return await openTunnel(proxy, { host: bareHost(target), port }, { signal: giveUp.signal });
+    return await openTunnel(proxy, placeOf(target), { signal: giveUp.signal });
   } catch (cause) {
     if (signal?.aborted) throw aborted();
     if (giveUp.signal.aborted) throw unreachable(proxyName(proxy), NO_ANSWER);
@@ -203,17 +217,6 @@ async function passThrough(proxy: URL, target: URL, signal: AbortSignal | undefi
     clearTimeout(timer);
     signal?.removeEventListener("abort", stop);
   }
-}
-
-/** What is spoken in a tunnel: HTTP, or TLS with the server at its end. */
-function through(tunnel: TcpSocket, target: URL, options: object): TcpSocket {
-  if (target.protocol !== "https:") return tunnel;
-  const host = bareHost(target);
-  return connectTls({ ...options, socket: tunnel, host, servername: isIP(host) === 0 ? host : "" });
-}
-
-function bareHost({ hostname }: URL): string {
-  return hostname.replace(/^\[|\]$/g, "");
 }
 
 function failure(error: Error, where: string): DcpipeError {

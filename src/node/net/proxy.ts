@@ -1,7 +1,8 @@
 /** HTTP proxies: which one the environment names, and the way through it by CONNECT (RFC 9110, section 9.3.6). */
 import { request as requestHttp, type RequestOptions } from "node:http";
 import { request as requestHttps } from "node:https";
-import type { Socket } from "node:net";
+import { isIP, type Socket } from "node:net";
+import { connect as connectTls } from "node:tls";
 import { getProxyForUrl } from "proxy-from-env";
 import { DcpipeError } from "../../errors.ts";
 import { reasonOf } from "./reason.ts";
@@ -35,8 +36,7 @@ export function openTunnel(
   return new Promise((resolve, reject) => {
     const request = (proxy.protocol === "https:" ? requestHttps : requestHttp)({
       ...options,
-      host: proxy.hostname.replace(/^\[|\]$/g, ""),
-      port: proxy.port === "" ? undefined : Number(proxy.port),
+      ...placeOf(proxy),
       method: "CONNECT",
       path: host,
       // The socket goes to the caller.
@@ -66,6 +66,21 @@ export function openTunnel(
     });
     request.end();
   });
+}
+
+/** Host and port of an http or https URL, as `openTunnel` takes them. */
+export function placeOf({ protocol, hostname, port }: URL): { host: string; port: number } {
+  return {
+    host: hostname.replace(/^\[|\]$/g, ""),
+    port: port === "" ? (protocol === "https:" ? 443 : 80) : Number(port),
+  };
+}
+
+/** What HTTP is spoken on at the end of a tunnel: the tunnel itself, or TLS with the server. `options` are those of the request. */
+export function speakThrough(tunnel: Socket, target: URL, options: object): Socket {
+  if (target.protocol !== "https:") return tunnel;
+  const { host } = placeOf(target);
+  return connectTls({ ...options, socket: tunnel, host, servername: isIP(host) === 0 ? host : "" });
 }
 
 function authorization({ username, password }: URL): Readonly<Record<string, string>> {

@@ -14,8 +14,8 @@ export interface TurnProbe {
   readonly error?: string;
 }
 
-/** Never rejects. Keeps the process alive for at most `timeoutMs`, and a moment. */
-export async function probeTurn(server: TurnServer, timeoutMs: number): Promise<TurnProbe> {
+/** `bind` is the local address. Never rejects. Keeps the process alive for at most `timeoutMs`, and a moment. */
+export async function probeTurn(server: TurnServer, timeoutMs: number, bind?: string): Promise<TurnProbe> {
   const giveUp = new AbortController();
   // What the client waits with keeps no process alive; and it gives up first.
   const timer = setTimeout(() => {
@@ -23,7 +23,7 @@ export async function probeTurn(server: TurnServer, timeoutMs: number): Promise<
   }, timeoutMs + 1000);
   try {
     const client = await allocate(server, {
-      bind: undefined,
+      bind,
       ports: undefined,
       signal: giveUp.signal,
       timeoutMs,
