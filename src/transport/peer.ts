@@ -58,6 +58,8 @@ export interface PeerConfig {
    * both, with the connection.
    */
   readonly datagrams: boolean;
+  /** What is worth knowing about servers that do not do their part, without credentials. */
+  readonly onlog?: ((text: string) => void) | undefined;
 }
 
 /** How the packets go, as ICE sees it. */
