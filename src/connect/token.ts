@@ -10,6 +10,7 @@ import { certificateFromSeed } from "../transport/certificate.ts";
 import { sameBytes } from "../wire/bytes.ts";
 import { decodeToken, encodeToken, SECRET_SIZE } from "../wire/token.ts";
 import { Connection } from "./connection.ts";
+import { PathMtu } from "./mtu.ts";
 import {
   best,
   DEFAULT_TIMEOUT_JOINING,
@@ -64,6 +65,7 @@ export async function listen(platform: Platform, options: ConnectOptions = {}): 
       bind: options.bind,
       turn: network.turn,
       relayOnly: relayOnly(network.relay, network.turn, false),
+      pathMtu: new PathMtu(),
     },
     ...surroundings(platform, options, network),
     signalling: "paste",
@@ -119,6 +121,7 @@ export function connect(platform: Platform, offerText: string, options: ConnectO
       bind: options.bind,
       turn: network.turn,
       relayOnly: relayOnly(network.relay, network.turn, false),
+      pathMtu: new PathMtu(),
     },
     ...surroundings(platform, options, network),
     signalling: "paste",
