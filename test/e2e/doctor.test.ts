@@ -47,30 +47,46 @@ async function diagnose(host: Host | undefined, args: readonly string[], status 
 const STRICT = { mapping: "independent", filtering: "address-and-port", tested: true };
 const LOOSE = { mapping: "address-and-port", filtering: "address-and-port", tested: true, keepsPort: false };
 
-const NETWORKS: readonly (readonly [kind: string, name: string, ipv4: object, ipv6?: object])[] = [
-  ["open", "open", { udp: "works", mapping: "none", filtering: "independent" }],
-  ["full-cone", "full-cone", { mapping: "independent", filtering: "independent", tested: true }],
-  ["address-restricted", "address-restricted", { mapping: "independent", filtering: "address" }],
-  ["port-restricted", "port-restricted", { ...STRICT, hairpin: "no", keepsPort: true }],
-  ["symmetric", "symmetric", LOOSE],
-  ["cgn", "port-restricted", STRICT],
-  ["cgn-symmetric", "symmetric", LOOSE],
-  ["udp-blocked", "udp-blocked", { udp: "blocked" }],
-  ["proxy-only", "udp-blocked", { udp: "blocked" }],
-  ["ipv6-only", "ipv6-only", { udp: "none" }, { udp: "works", mapping: "none" }],
-  ["dual-stack", "port-restricted", STRICT, { udp: "works", mapping: "none" }],
-  ["upnp", "port-restricted", STRICT],
+type Network = readonly [kind: string, name: string, ipv4: object, ipv6?: object];
+
+/** Two for each lab. */
+const NETWORKS: readonly (readonly [Network, Network])[] = [
+  [
+    ["open", "open", { udp: "works", mapping: "none", filtering: "independent" }],
+    ["full-cone", "full-cone", { mapping: "independent", filtering: "independent", tested: true }],
+  ],
+  [
+    ["address-restricted", "address-restricted", { mapping: "independent", filtering: "address" }],
+    ["port-restricted", "port-restricted", { ...STRICT, hairpin: "no", keepsPort: true }],
+  ],
+  [
+    ["symmetric", "symmetric", LOOSE],
+    ["cgn", "port-restricted", STRICT],
+  ],
+  [
+    ["cgn-symmetric", "symmetric", LOOSE],
+    ["udp-blocked", "udp-blocked", { udp: "blocked" }],
+  ],
+  [
+    ["proxy-only", "udp-blocked", { udp: "blocked" }],
+    ["ipv6-only", "ipv6-only", { udp: "none" }, { udp: "works", mapping: "none" }],
+  ],
+  [
+    ["dual-stack", "port-restricted", STRICT, { udp: "works", mapping: "none" }],
+    ["upnp", "port-restricted", STRICT],
+  ],
 ];
 
 rootTest("every network of the lab gets its name", async (context) => {
   needs(context, ...PROGRAMS);
-  for (let i = 0; i < NETWORKS.length; i += 2) {
-    const two = NETWORKS.slice(i, i + 2);
-    const [[a = "open"] = [], [b = a] = []] = two;
-    const lab = await createLab(a, b);
+  for (const [one, other] of NETWORKS) {
+    const lab = await createLab(one[0], other[0]);
     const flags = ["--stun", lab.stun, "--rendezvous", lab.rendezvous.https];
-    for (const [which, [kind, name, ipv4, ipv6 = { udp: "none" }]] of two.entries()) {
-      const found = await diagnose(which === 0 ? lab.a : lab.b, flags);
+    for (const [host, [kind, name, ipv4, ipv6 = { udp: "none" }]] of [
+      [lab.a, one],
+      [lab.b, other],
+    ] as const) {
+      const found = await diagnose(host, flags);
       expect(found, kind).toMatchObject({
         kind: name,
         wayOut: true,
