@@ -372,7 +372,7 @@ export class Connection {
     session.onlane = (id, left, reason) => {
       this.#log(`channel ${id} is gone (${reason}), ${left} left`);
       if (left === 0) this.#reconnect(reason);
-      else if (session.relayed && !this.#onRelay) this.#fallBack();
+      else if (session.relayed && !this.#onRelay && session.state === "running") this.#fallBack();
       else bulk.want();
     };
     session.onclosed = () => {

@@ -230,13 +230,13 @@ export class RelayEnd implements End {
     this.#state = "over";
     clearTimeout(this.#timer);
     this.#early = [];
+    this.#far?.finish(other);
+    this.#far = undefined;
     if (this.#message) {
       this.#around.metrics.relayEnds--;
       this.#around.quota.give(this.#address);
       this.#around.relays.leave(this);
     }
-    this.#far?.finish(other);
-    this.#far = undefined;
     return true;
   }
 

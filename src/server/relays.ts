@@ -41,7 +41,7 @@ export interface Relays {
    * with what this end must be closed with, if it must. Rejects when the store is in trouble.
    */
   enter(end: End, registration: Registration): Promise<CloseCode | undefined>;
-  /** This end is over. Idempotent; for one that never came in, too. */
+  /** This end is over, and the other one, if there is one, has been told. Idempotent; for one that never came in, too. */
   leave(end: End): void;
 }
 
