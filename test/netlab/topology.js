@@ -141,13 +141,16 @@ class Lan {
     this.#bridge = bridge;
   }
 
-  build() {
+  async build() {
     const bridge = this.#bridge;
-    return batch(this.#namespace, [
+    await batch(this.#namespace, [
       `link add ${bridge} type bridge`,
       `link set ${bridge} up`,
       ...this.subnet.configure(bridge, GATEWAY),
     ]);
+    // Where br_netfilter is loaded, the router's rules would see frames on the bridge, and what is to go back to its sender be lost there.
+    const passing = "net.bridge.bridge-nf-call-iptables=0";
+    await run("ip", "netns", "exec", this.#namespace, "sysctl", "-eqw", passing);
   }
 
   async plug(namespace, device) {
