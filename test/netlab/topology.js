@@ -52,9 +52,10 @@ export function load(namespace, ruleset) {
   return feed(namespace, ["nft", "-f", "-"], ruleset);
 }
 
+/** Settings that this kernel does not know are passed over. */
 function set(namespace, settings) {
   const words = Object.entries(settings).map(([name, value]) => `${name}=${value}`);
-  return run("ip", "netns", "exec", namespace, "sysctl", "-qw", ...words);
+  return run("ip", "netns", "exec", namespace, "sysctl", "-eqw", ...words);
 }
 
 /** A veth pair; both ends are up. */
@@ -141,9 +142,14 @@ class Lan {
     this.#bridge = bridge;
   }
 
-  build() {
+  async build() {
     const bridge = this.#bridge;
-    return batch(this.#namespace, [
+    // A switch has no firewall: without this, what goes from port to port is filtered as if it were routed.
+    await set(this.#namespace, {
+      "net.bridge.bridge-nf-call-iptables": 0,
+      "net.bridge.bridge-nf-call-ip6tables": 0,
+    });
+    await batch(this.#namespace, [
       `link add ${bridge} type bridge`,
       `link set ${bridge} up`,
       ...this.subnet.configure(bridge, GATEWAY),
