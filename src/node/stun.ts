@@ -5,15 +5,13 @@
 import { randomBytes } from "node:crypto";
 import { createSocket, type Socket } from "node:dgram";
 import { lookup } from "node:dns/promises";
+import { decodeMessage, encodeRequest, TRANSACTION_SIZE } from "./stun/message.ts";
 
 export interface StunServer {
   readonly host: string;
   readonly port: number;
 }
 
-const MAGIC_COOKIE = 0x2112a442;
-const BINDING_REQUEST = 0x0001;
-const BINDING_RESPONSE = 0x0101;
 /** A lost packet is asked again; three tries fit the time we have. */
 const RETRY_MS = 300;
 
@@ -67,11 +65,8 @@ async function ask(
 function askAddress(address: string, family: number, port: number, signal: AbortSignal): Promise<StunServer> {
   return new Promise((resolve, reject) => {
     const socket: Socket = createSocket(family === 6 ? "udp6" : "udp4");
-    const transaction = randomBytes(12);
-    const request = Buffer.alloc(20);
-    request.writeUInt16BE(BINDING_REQUEST, 0);
-    request.writeUInt32BE(MAGIC_COOKIE, 4);
-    transaction.copy(request, 8);
+    const transaction = randomBytes(TRANSACTION_SIZE);
+    const request = encodeRequest(transaction);
     const send = (): void => {
       socket.send(request, port, address, (error) => {
         if (error) fail(error);
@@ -98,8 +93,8 @@ function askAddress(address: string, family: number, port: number, signal: Abort
     signal.addEventListener("abort", aborted);
     socket.on("error", fail);
     socket.on("message", (message) => {
-      if (done || message.length < 20 || message.readUInt16BE(0) !== BINDING_RESPONSE) return;
-      if (!message.subarray(8, 20).equals(transaction)) return;
+      const answer = decodeMessage(message);
+      if (done || answer?.type !== "success" || answer.transaction !== transaction.toString("hex")) return;
       done = true;
       finish();
       resolve({ host: address, port });

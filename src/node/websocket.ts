@@ -5,6 +5,7 @@ import { getProxyForUrl } from "proxy-from-env";
 import type { WebSocket } from "ws";
 import { DcpipeError } from "../errors.ts";
 import type { OpenSocket, Socket } from "../signalling/socket.ts";
+import { LOW_WATER } from "../transport/channel.ts";
 
 /** A name to look up and some five round trips, with TLS and a proxy: what has not answered by then will not. */
 const HANDSHAKE_MS = 10_000;
@@ -16,7 +17,7 @@ const SILENCE_MS = 75_000;
 const CLOSE_MS = 2_000;
 
 /** An object of its own because @types/ws does not know closeTimeout yet. */
-const WS_OPTIONS = { perMessageDeflate: false, maxPayload: MAX_MESSAGE, closeTimeout: CLOSE_MS };
+const WS_OPTIONS = { perMessageDeflate: false, closeTimeout: CLOSE_MS };
 
 /** Close codes of RFC 6455, section 7.4.1. */
 const NORMAL = 1000;
@@ -27,7 +28,10 @@ const ABNORMAL = 1006;
 /** What a gateway says for a server behind it that is down at the moment (RFC 9110, section 15.6). */
 const GATEWAY_STATUS = [502, 503, 504];
 
-export const openSocket: OpenSocket = async (url, { protocols, direct, signal }) => {
+export const openSocket: OpenSocket = async (
+  url,
+  { protocols, direct, maxMessage = MAX_MESSAGE, signal },
+) => {
   const { target, where } = parse(url);
   const proxy = direct ? undefined : proxyFor(target, where);
   // Loaded on first use: commands that meet without a rendezvous should not pay for it.
@@ -37,6 +41,7 @@ export const openSocket: OpenSocket = async (url, { protocols, direct, signal })
   return new Promise((resolve, reject) => {
     const socket = new WebSocket(target, [...protocols], {
       ...WS_OPTIONS,
+      maxPayload: maxMessage,
       ...tunnel?.options,
     });
     let protocol = "";
@@ -86,7 +91,9 @@ export const openSocket: OpenSocket = async (url, { protocols, direct, signal })
 
 class NodeSocket implements Socket {
   readonly protocol: string;
+  ondrain: (() => void) | undefined;
   readonly #socket: WebSocket;
+  #full = false;
   /** Messages that came before anyone listened. */
   #early: Uint8Array[] = [];
   #onmessage: ((message: Uint8Array) => void) | undefined;
@@ -138,8 +145,17 @@ class NodeSocket implements Socket {
     });
   }
 
+  get bufferedAmount(): number {
+    return this.#socket.bufferedAmount;
+  }
+
   send(message: Uint8Array): void {
-    this.#socket.send(message);
+    if (this.#socket.bufferedAmount + message.length > LOW_WATER) this.#full = true;
+    this.#socket.send(message, () => {
+      if (!this.#full || this.#socket.bufferedAmount > LOW_WATER) return;
+      this.#full = false;
+      this.ondrain?.();
+    });
   }
 
   close(): void {

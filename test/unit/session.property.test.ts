@@ -172,16 +172,20 @@ class World {
     );
   }
 
-  /** Whether all lanes that stand really carry messages, and there is one. */
+  /** Whether both sides have the same lanes, at least one, and all of them really carry messages. */
   get healthy(): boolean {
-    const alive = [...this.lanes].filter((lane) => !lane.closed);
-    return (
-      !this.#connecting &&
-      this.#adding === 0 &&
-      alive.length > 0 &&
-      alive.every((lane) => SIDES.every((each) => !lane.directions[each].dead)) &&
-      SIDES.every((each) => this.sessions[each].state !== "down")
-    );
+    const [ids, others] = SIDES.map((each) => new Set(this.sessions[each].laneStatus.map(({ id }) => id)));
+    if (this.#connecting || this.#adding > 0 || !ids || !others) return false;
+    if (ids.size === 0 || ids.size !== others.size) return false;
+    return [...this.lanes]
+      .filter(({ id }) => ids.has(id) || others.has(id))
+      .every(
+        (lane) =>
+          ids.has(lane.id) &&
+          others.has(lane.id) &&
+          !lane.closed &&
+          SIDES.every((each) => !lane.directions[each].dead),
+      );
   }
 
   rest(milliseconds: number): Promise<void> {
