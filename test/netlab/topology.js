@@ -52,9 +52,10 @@ export function load(namespace, ruleset) {
   return feed(namespace, ["nft", "-f", "-"], ruleset);
 }
 
+/** Settings that this kernel does not know are passed over. */
 function set(namespace, settings) {
   const words = Object.entries(settings).map(([name, value]) => `${name}=${value}`);
-  return run("ip", "netns", "exec", namespace, "sysctl", "-qw", ...words);
+  return run("ip", "netns", "exec", namespace, "sysctl", "-eqw", ...words);
 }
 
 /** A veth pair; both ends are up. */

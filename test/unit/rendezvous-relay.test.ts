@@ -282,7 +282,9 @@ describe("RELAY", () => {
     const [name, key] = [newKey(), newKey()];
     const one = relayMessage("waiting", name, key);
     const more = { type: "RENEW" } as const;
-    expect(await server.visit({ protocols: encoded(one, more, more) }).closed).toBe(CLOSE.PROTOCOL);
+    expect(
+      await server.visit({ protocols: encoded(one, more, { type: "RELEASE", outcome: "left" }) }).closed,
+    ).toBe(CLOSE.PROTOCOL);
     // And none of them is left behind.
     await relayPair(server, server, name);
   });
