@@ -58,7 +58,7 @@ export async function runRendezvous(options: RendezvousArguments): Promise<void>
 /** Redis' client is loaded when it is needed. */
 async function openStore(redis: string | undefined): Promise<Store> {
   if (redis === undefined) return new MemoryStore();
-  const { RedisStore } = await import("../server/redis.ts");
+  const { RedisStore } = await import("../server/redis-store.ts");
   return new RedisStore(redis);
 }
 

@@ -2,15 +2,19 @@
  * One client's WebSocket (RFC 6455), and how a request for one is answered. The only file that knows the package `ws`.
  *
  * Whatever a client does, it costs a bounded amount of memory and nobody else's time: messages have a size and a rate, what it does not
- * take is not kept, and a connection that answers no ping is cut.
+ * take is not kept, and a connection that answers no ping is cut. An end of a relay has larger messages and any number of them; it is
+ * paused by whoever passes them on.
  */
 import type { IncomingMessage } from "node:http";
+import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { WebSocketServer, type ServerOptions, type WebSocket } from "ws";
 import { fromBase64url } from "../wire/bytes.ts";
 import {
   CLOSE,
   FIRST_MESSAGE_PREFIX,
+  isRelay,
+  MAX_RELAY_MESSAGE,
   MAX_RENDEZVOUS_MESSAGE,
   RENDEZVOUS_PROTOCOL,
   RENDEZVOUS_PROTOCOL_PREFIX,
@@ -28,30 +32,43 @@ export interface Opening {
   readonly connection: Connection;
   /** Messages that the request itself carried (section 7.1). */
   readonly first: readonly Uint8Array[];
+  /** The first of them is RELAY, well-formed or not. Nothing is read from the connection until `resume`. */
+  readonly relay: boolean;
 }
+
+/** Pieces of a relayed message, as frames and as reads from the socket: no proxy makes more, and each costs memory of its own. */
+const MAX_FRAGMENTS = 64;
+const MAX_CHUNKS = 1024;
 
 export class Connection {
   readonly #socket: WebSocket;
-  readonly #stream: Duplex;
+  readonly #stream: Socket;
   readonly #limits: Limits;
+  readonly #relay: boolean;
   readonly #pings: NodeJS.Timeout;
   #events: ConnectionEvents | undefined;
   #answered = true;
   #messages = 0;
+  #corked = false;
   #code: CloseCode | undefined;
+  /** How it was at the last ping: bytes read, bytes that had left for the client, whether more waited, whether we did not read. */
+  #seen = { read: 0, gone: 0, queued: false, paused: false };
 
-  constructor(socket: WebSocket, stream: Duplex, limits: Limits) {
+  constructor(socket: WebSocket, stream: Socket, limits: Limits, relay: boolean) {
     this.#socket = socket;
     this.#stream = stream;
     this.#limits = limits;
+    this.#relay = relay;
+    if (relay) this.pause();
     socket.on("message", (data: Buffer, isBinary: boolean) => {
       if (!isBinary) this.close(CLOSE.PROTOCOL);
+      else if (relay) this.#take(data);
       // A copy: what is kept of a message must not keep all that was read from the socket with it.
       else if (this.#count()) this.#events?.message(new Uint8Array(data));
     });
     socket.on("ping", () => {
       this.#count();
-      this.#checkBuffer();
+      if (!relay) this.#checkBuffer();
     });
     socket.on("pong", () => {
       this.#answered = true;
@@ -80,6 +97,34 @@ export class Connection {
     this.#checkBuffer();
   }
 
+  /**
+   * Sends a message of a relay; `taken` is called when it has left this process, or never will. What one turn of the event loop sends
+   * goes out at once: small messages come by the dozen in one read, and a system call costs more than they do.
+   */
+  pass(message: Uint8Array, taken: () => void): void {
+    if (this.#code !== undefined) return;
+    if (!this.#corked) {
+      this.#corked = true;
+      this.#stream.cork();
+      process.nextTick(() => {
+        this.#corked = false;
+        this.#stream.uncork();
+      });
+    }
+    this.#socket.send(message, taken);
+  }
+
+  /** Reads no further messages: what the client sends waits in TCP. Those that were read together with the last one still come. */
+  pause(): void {
+    if (this.#code !== undefined) return;
+    this.#seen.paused = true;
+    this.#socket.pause();
+  }
+
+  resume(): void {
+    this.#socket.resume();
+  }
+
   /** What `body` sends goes out in as few packets as possible. */
   batch(body: () => void): void {
     this.#stream.cork();
@@ -95,11 +140,17 @@ export class Connection {
     if (this.#code !== undefined) return;
     this.#code = code;
     this.#socket.close(code, reason);
+    // Its answer is read, and what comes before that goes nowhere.
+    if (this.#relay) this.resume();
   }
 
   /** Cuts it. */
   terminate(): void {
     this.#socket.terminate();
+  }
+
+  #take(message: Uint8Array): void {
+    if (this.#code === undefined) this.#events?.message(message);
   }
 
   /** Whether one more message is within what a client may send. */
@@ -114,8 +165,21 @@ export class Connection {
     if (this.#socket.bufferedAmount > this.#limits.bufferedBytes) this.close(CLOSE.SLOW);
   }
 
+  /**
+   * Whether the client has shown a sign of life since the last ping. An end of a relay may be kept from it: its answers wait while it is
+   * paused, and our pings behind what it has yet to take. Then it is enough that it takes some of that.
+   */
+  #isAlive(): boolean {
+    if (!this.#relay) return this.#answered;
+    const { bytesRead, bytesWritten, writableLength } = this.#stream;
+    const { read, gone, queued, paused } = this.#seen;
+    const now = bytesWritten - writableLength;
+    this.#seen = { read: bytesRead, gone: now, queued: writableLength > 0, paused: this.#socket.isPaused };
+    return bytesRead !== read || (queued ? now !== gone : paused);
+  }
+
   #ping(): void {
-    if (!this.#answered) {
+    if (!this.#isAlive()) {
       this.#code ??= CLOSE.SLOW;
       this.terminate();
       return;
@@ -131,40 +195,45 @@ export function createUpgrade(
   limits: Limits,
   open: (opening: Opening, request: IncomingMessage) => void,
 ): (request: IncomingMessage, stream: Duplex, head: Buffer) => void {
-  // @types/ws does not know closeTimeout yet.
-  const options: ServerOptions & { closeTimeout: number } = {
+  // @types/ws does not know the last ones yet.
+  const options: ServerOptions & { closeTimeout: number; maxFragments?: number; maxBufferedChunks?: number } = {
     noServer: true,
     clientTracking: false,
     perMessageDeflate: false,
-    maxPayload: MAX_RENDEZVOUS_MESSAGE,
     closeTimeout: limits.closeMs,
     handleProtocols: (offered) =>
       [...offered].find((name) => name === RENDEZVOUS_PROTOCOL) ??
       [...offered].find((name) => name.startsWith(RENDEZVOUS_PROTOCOL_PREFIX)) ??
       false,
   };
-  const sockets = new WebSocketServer(options);
+  // ws has one largest message for a server.
+  const small = new WebSocketServer({ ...options, maxPayload: MAX_RENDEZVOUS_MESSAGE });
+  const large = { maxPayload: MAX_RELAY_MESSAGE, maxFragments: MAX_FRAGMENTS, maxBufferedChunks: MAX_CHUNKS };
+  const relays = new WebSocketServer({ ...options, ...large });
   return (request, stream, head) => {
     const offered = (request.headers["sec-websocket-protocol"] ?? "").split(",").map((name) => name.trim());
     if (!offered.some((name) => name.startsWith(RENDEZVOUS_PROTOCOL_PREFIX))) {
       refuse(stream, `this is a dcpipe rendezvous: it speaks the subprotocol ${RENDEZVOUS_PROTOCOL}`);
       return;
     }
-    sockets.handleUpgrade(request, stream, head, (socket) => {
-      const connection = new Connection(socket, stream, limits);
+    const first = firstMessages(offered);
+    const relay = first?.[0] !== undefined && isRelay(first[0]);
+    (relay ? relays : small).handleUpgrade(request, stream, head, (socket) => {
+      const connection = new Connection(socket, request.socket, limits, relay);
       if (!offered.includes(RENDEZVOUS_PROTOCOL)) connection.close(CLOSE.VERSION);
-      open({ connection, first: firstMessages(offered, connection) }, request);
+      if (!first) connection.close(CLOSE.PROTOCOL);
+      open({ connection, first: first ?? [], relay }, request);
     });
   };
 }
 
-function firstMessages(offered: readonly string[], connection: Connection): Uint8Array[] {
+/** Undefined when they are no base64url. */
+function firstMessages(offered: readonly string[]): Uint8Array[] | undefined {
   const texts = offered.filter((name) => name.startsWith(FIRST_MESSAGE_PREFIX));
   try {
     return texts.map((text) => fromBase64url(text.slice(FIRST_MESSAGE_PREFIX.length)));
   } catch {
-    connection.close(CLOSE.PROTOCOL);
-    return [];
+    return undefined;
   }
 }
 

@@ -139,6 +139,11 @@ export function encodeClientMessage(message: ClientMessage): Uint8Array {
   return writer.finish();
 }
 
+/** Whether a client's message is RELAY, well-formed or not: larger messages may follow it. */
+export function isRelay(message: Uint8Array): boolean {
+  return message[0] === 1 + CLIENT_TYPES.indexOf("RELAY");
+}
+
 /** Throws PROTOCOL. */
 export function decodeClientMessage(bytes: Uint8Array): ClientMessage {
   const reader = new Reader(bytes);
