@@ -117,13 +117,15 @@ export class Connection {
   #meeting: Meeting | undefined;
   #meetTimer: ReturnType<typeof setTimeout> | undefined;
   #settleTimer: ReturnType<typeof setTimeout> | undefined;
-  /** The other side has said in a meeting that it is looking for us. */
-  #sought = false;
+  /** The path may be dead. */
+  #suspicious = false;
   #onRelay = false;
   /** Packets are being tried. */
   #pursuing = false;
-  /** It has been said that the two are connected. */
+  /** It has been said that the two are connected ... */
   #told = false;
+  /** ... and how, unless that was lost since. */
+  #toldPath: PathKind | undefined;
   /** There was a direct path once. */
   #wasDirect = false;
   #deadline: ReturnType<typeof setTimeout> | undefined;
@@ -248,7 +250,13 @@ export class Connection {
     const relayed = await relay.meet();
     if (!relayed || this.#stopped) {
       relayed?.channel.close();
-      if (!relayed && onlyRelay && !this.#stopped && relay.refusal) this.fail(relay.refusal);
+      if (!relayed && onlyRelay && !this.#stopped && relay.refusal)
+        this.fail(
+          new DcpipeError(
+            "ICE_FAILED",
+            `only a relay may be used, and there is none: ${relay.refusal.message}`,
+          ),
+        );
       return;
     }
     const { channel, epoch } = relayed;
@@ -324,7 +332,7 @@ export class Connection {
     this.#bulk?.hold();
     this.#settleTimer = setTimeout(() => {
       if (!this.#session?.relayed) return;
-      this.#report(this.#told ? "path" : "connected");
+      if (this.#toldPath !== "relay") this.#report(this.#told ? "path" : "connected");
       this.#bulk?.release();
     }, SETTLE_MS);
   }
@@ -341,8 +349,13 @@ export class Connection {
     session.onsignal = (payload) => {
       bulk.receive(payload);
     };
-    session.onsilence = (silent) => {
-      if (silent) this.#look();
+    session.onstreamgone = () => {
+      // What is done was done by some path: say first which.
+      if (!this.#told) this.#report("connected");
+    };
+    session.onsuspicion = (suspicious) => {
+      this.#suspicious = suspicious;
+      if (suspicious) this.#look();
       else if (session.state !== "down") this.#endMeeting(true);
     };
     session.onlane = (id, left, reason) => {
@@ -371,6 +384,7 @@ export class Connection {
     clearTimeout(this.#settleTimer);
     if (!this.#told) this.#report("connected");
     onevent({ event: "reconnecting", reason });
+    this.#toldPath = undefined;
     this.#bulk?.restart(this.#direct.nextEpoch);
     clearTimeout(this.#deadline);
     if (reconnectMs !== Infinity) {
@@ -397,7 +411,7 @@ export class Connection {
     void this.#call(this.#wasDirect ? RELAY_AGAIN_MS : 0);
   }
 
-  /** The other side has fallen silent: perhaps it is somewhere else, and looks for us. */
+  /** The other side does not answer: perhaps it is somewhere else, and looks for us. */
   #look(): void {
     if (this.#stopped || this.#meeting) return;
     this.#openMeeting();
@@ -406,14 +420,11 @@ export class Connection {
   #openMeeting(): void {
     clearTimeout(this.#meetTimer);
     if (this.#meeting || this.#stopped) return;
-    this.#sought = false;
     this.#meeting = this.#options.meetAgain?.((candidates) => {
       this.#direct.addCandidates(candidates);
       // It is there, but not where we listen.
-      if (!this.#sought && this.#session && this.#session.silence > 0 && this.#session.state !== "down") {
-        this.#sought = true;
+      if (this.#suspicious && this.#session && this.#session.state !== "down")
         this.#session.drop("the other side looks for us");
-      }
     });
     this.#meeting?.post(this.#direct.local);
   }
@@ -429,8 +440,8 @@ export class Connection {
     void this.#direct.networkChanged();
     const session = this.#session;
     if (!session || session.state === "down" || session.state === "closed") return;
-    const local = session.relayed ? undefined : this.#direct.link?.peer.path()?.local;
-    if (local?.type === "host" && !addresses.has(local.address))
+    const hosts = this.#direct.local.filter(({ type }) => type === "host");
+    if (!session.relayed && hosts.length > 0 && hosts.every(({ address }) => !addresses.has(address)))
       session.drop("this machine has another address");
     else session.probe();
   }
@@ -455,6 +466,7 @@ export class Connection {
   #report(event: "connected" | "path", rtt = this.#session?.rtt ?? 0): void {
     this.#told = true;
     const { path: kind } = this;
+    this.#toldPath = kind;
     const path = kind === "relay" ? this.#relay?.path : this.#direct.link?.peer.path();
     if (path && kind !== "relay") {
       // Where the packets really come from: the address to call when the connection must be made anew.

@@ -7,7 +7,7 @@
  * same credentials, same certificate, and the token stays true. Each reconnect is an epoch of its own: its credentials differ, so the
  * dead connection's packets confuse nobody.
  */
-import { asDcpipeError, DcpipeError } from "../errors.ts";
+import { asDcpipeError } from "../errors.ts";
 import type { Channel } from "../transport/channel.ts";
 import type { MapPort, PortMapping } from "../transport/mapping.ts";
 import type { Candidate } from "../transport/peer.ts";
@@ -392,8 +392,3 @@ async function within(promise: Promise<unknown>, milliseconds: number): Promise<
 
 /** Failures that another try would only repeat. */
 const FATAL: ReadonlySet<string> = new Set(["USAGE", "NO_WEBRTC", "AUTH_FAILED", "VERSION"]);
-
-/** A side that has nothing to try by itself. */
-export function noWay(): DcpipeError {
-  return new DcpipeError("ICE_FAILED", "no relay is to be had, and nothing else may be used");
-}

@@ -121,8 +121,9 @@ export function connect(platform: Platform, offerText: string, options: ConnectO
     },
     ...surroundings(platform, options, network),
     stun: platform.findStunServer(network.stun, PROBE_MS),
-    // The waiting side may be in reach as it is: do not make it wait for a server.
-    stunWaitMs: 0,
+    // The waiting side may be in reach as it is: do not make it wait for a server. But a second try at the same port gets no relay
+    // from a TURN server (RFC 8656, section 7.2), so the first one has to have all there is.
+    stunWaitMs: network.turn.length > 0 ? PROBE_MS : 0,
     candidates: offer.candidates,
     timeoutMs: seconds(options.timeout, DEFAULT_TIMEOUT_JOINING, "timeout"),
   });

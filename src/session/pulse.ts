@@ -10,8 +10,10 @@ import { DcpipeError } from "../errors.ts";
  */
 export const HEARTBEAT_MS = 2000;
 export const DEAD_MS = 6000;
-/** Silence that is worth a look at other ways to the other side: a question has gone unanswered for a second. */
+/** Silence, or a question without an answer, for so long is worth a look at other ways to the other side. */
 export const SUSPECT_MS = 3000;
+/** After something has happened to the network, the answer to the next question must come within this. */
+const PROBE_MS = 1500;
 /** How often `tick` is called, and while the lanes are full also how often a question goes out. */
 export const TICK_MS = 250;
 /** The first answers come from a process that has just started: a few more, at once, tell better. */
@@ -31,6 +33,8 @@ export class Pulse {
   #next = 0;
   #asked = 0;
   #silence = 0;
+  /** How long questions have been open without any answer: we may be heard no more, and hear. */
+  #unanswered = 0;
   #tickTime = performance.now();
   #samples: number[] = [];
   #least = Infinity;
@@ -60,6 +64,17 @@ export class Pulse {
     return this.#silence;
   }
 
+  /** The path may be dead, one way or both. */
+  get suspicious(): boolean {
+    return this.#silence >= SUSPECT_MS || this.#unanswered >= SUSPECT_MS;
+  }
+
+  /** Asks ahead of time, with less patience. */
+  probe(): void {
+    this.#unanswered = Math.max(this.#unanswered, SUSPECT_MS - PROBE_MS);
+    this.ping();
+  }
+
   /** Something came. */
   heard(): void {
     this.#silence = 0;
@@ -71,6 +86,7 @@ export class Pulse {
     this.#samples = [];
     this.#least = Infinity;
     this.#silence = 0;
+    this.#unanswered = 0;
     this.ping();
   }
 
@@ -87,6 +103,7 @@ export class Pulse {
     const asked = this.#open.get(id);
     if (asked === undefined) return false;
     this.#open.delete(id);
+    this.#unanswered = 0;
     const sample = performance.now() - asked;
     this.#least = Math.min(this.#least, sample);
     this.#samples = [...this.#samples.slice(1 - RTT_SAMPLES), sample];
@@ -100,7 +117,9 @@ export class Pulse {
   tick(busy: boolean): void {
     const now = performance.now();
     // A process that was stopped has heard nothing because it did not listen: late ticks count as one.
-    this.#silence += Math.min(now - this.#tickTime, 2 * TICK_MS);
+    const passed = Math.min(now - this.#tickTime, 2 * TICK_MS);
+    this.#silence += passed;
+    if (this.#open.size > 0) this.#unanswered += passed;
     this.#tickTime = now;
     if (this.#silence < DEAD_MS && now - this.#asked >= (busy ? TICK_MS : HEARTBEAT_MS)) this.ping();
   }

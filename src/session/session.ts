@@ -37,7 +37,7 @@ import { Governor } from "./governor.ts";
 import { INITIAL_WINDOW, MAX_WINDOW } from "./inbound.ts";
 import { Lane, type Notice } from "./lane.ts";
 import type { Piece, Segment } from "./outbound.ts";
-import { DEAD_MS, HEARTBEAT_MS, Pulse, SUSPECT_MS, TICK_MS } from "./pulse.ts";
+import { DEAD_MS, HEARTBEAT_MS, Pulse, TICK_MS } from "./pulse.ts";
 import { remoteError } from "./reasons.ts";
 import { soon } from "./soon.ts";
 import { Stream, type StreamOwner } from "./stream.ts";
@@ -89,8 +89,10 @@ export interface SessionEvents {
   onwant?: ((lanes: number) => void) | undefined;
   /** The session wants a datagram channel and has none. */
   onwantdatagrams?: (() => void) | undefined;
-  /** Nothing has been heard for SUSPECT_MS, or after that something was. */
-  onsilence?: ((silent: boolean) => void) | undefined;
+  /** A stream is over. */
+  onstreamgone?: (() => void) | undefined;
+  /** The path may be dead: nothing is heard, or no question is answered. Or it lives after all (false). */
+  onsuspicion?: ((suspicious: boolean) => void) | undefined;
   /** A lane was lost or closed; `left` remain. At 0 the session waits for a new one. */
   onlane?: ((id: number, left: number, reason: string) => void) | undefined;
   /** The session is over: undefined when all was well. */
@@ -120,7 +122,8 @@ export class Session implements SessionEvents {
   onsignal: SessionEvents["onsignal"];
   onwant: SessionEvents["onwant"];
   onwantdatagrams: SessionEvents["onwantdatagrams"];
-  onsilence: SessionEvents["onsilence"];
+  onstreamgone: SessionEvents["onstreamgone"];
+  onsuspicion: SessionEvents["onsuspicion"];
   onlane: SessionEvents["onlane"];
   onclosed: SessionEvents["onclosed"];
   /** Resolves when the session is over and all was well; rejects with the reason otherwise. */
@@ -179,7 +182,7 @@ export class Session implements SessionEvents {
   #governor: Governor | undefined;
   #wanted = 0;
   #limited = false;
-  #silent = false;
+  #suspicious = false;
   #delivered = 0;
 
   #goawaySent = false;
@@ -337,7 +340,7 @@ export class Session implements SessionEvents {
     if (lane.bulk && this.#bulk().length === 0) this.#bulkSince = performance.now();
     this.#lanes.set(id, lane);
     this.#seenLanes.add(id);
-    this.#heard();
+    this.#pulse.heard();
     const former = this.#control;
     if (!lane.bulk && (!former || former.bulk || (former.relayed && !relayed))) this.#control = lane;
     this.#control ??= lane;
@@ -369,12 +372,7 @@ export class Session implements SessionEvents {
 
   /** Asks the other side for a sign of life, ahead of time. */
   probe(): void {
-    if (this.#lanes.size > 0) this.#pulse.ping();
-  }
-
-  /** Milliseconds for which nothing was heard. */
-  get silence(): number {
-    return this.#pulse.silence;
+    if (this.#lanes.size > 0) this.#pulse.probe();
   }
 
   /** Asks for a datagram channel, now and whenever it is lost. The other side need not ask. Idempotent. */
@@ -664,7 +662,7 @@ export class Session implements SessionEvents {
 
   #receive(lane: Lane, message: Uint8Array): void {
     if (this.#lanes.get(lane.id) !== lane) return;
-    this.#heard();
+    this.#pulse.heard();
     lane.received++;
     try {
       let owes = false;
@@ -679,13 +677,6 @@ export class Session implements SessionEvents {
     } catch (cause) {
       this.#broken(cause);
     }
-  }
-
-  #heard(): void {
-    this.#pulse.heard();
-    if (!this.#silent) return;
-    this.#silent = false;
-    this.onsilence?.(false);
   }
 
   #broken(cause: unknown): void {
@@ -795,6 +786,7 @@ export class Session implements SessionEvents {
 
   #forget(stream: Stream): void {
     if (!this.#streams.delete(stream.id)) return;
+    this.onstreamgone?.();
     this.#ready.delete(stream);
     this.#datagrams.forget(stream.id);
     this.#grown -= stream.extraWindow - INITIAL_WINDOW;
@@ -906,9 +898,9 @@ export class Session implements SessionEvents {
       this.#pulse.pause();
       return;
     }
-    if (this.#pulse.silence >= SUSPECT_MS && !this.#silent) {
-      this.#silent = true;
-      this.onsilence?.(true);
+    if (this.#pulse.suspicious !== this.#suspicious) {
+      this.#suspicious = this.#pulse.suspicious;
+      this.onsuspicion?.(this.#suspicious);
     }
     this.#pulse.tick(this.#limited);
     const now = performance.now();

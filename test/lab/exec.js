@@ -133,8 +133,9 @@ export async function untilRunning(namespace, device) {
   }
 }
 
-/** Ends every process inside a namespace, by id, and removes it. */
+/** Ends every process inside a namespace, by id, and removes it, with what `ip netns exec` shows there as /etc. */
 export function removeNamespace(name) {
+  rmSync(`/etc/netns/${name}`, { recursive: true, force: true });
   if (!existsSync(`/run/netns/${name}`)) return;
   const pids = spawnSync("ip", ["netns", "pids", name], { encoding: "utf8" }).stdout ?? "";
   for (const pid of pids.split("\n").filter(Boolean)) kill(Number(pid), "SIGKILL");
