@@ -39,6 +39,7 @@ const platform: Platform = {
   createCertificate: randomCertificate,
   findStunServer,
   watchNetwork,
+  punch: async (attempt) => (await import("./node/punch.ts")).punch(attempt),
   openSocket: async (url, options) => (await import("./node/websocket.ts")).openSocket(url, options),
   lan: {
     hold: async (options) => (await import("./lan.ts")).lan.hold(options),

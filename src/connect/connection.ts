@@ -13,13 +13,15 @@
 import { asDcpipeError, DcpipeError } from "../errors.ts";
 import { Session } from "../session/session.ts";
 import type { MapPort } from "../transport/mapping.ts";
+import type { NatMapping, Punch } from "../transport/nat.ts";
 import type { Candidate, PeerPath } from "../transport/peer.ts";
 import type { WatchNetwork } from "../transport/watch.ts";
 import { MAX_CANDIDATES } from "../wire/candidate.ts";
-import { encodeLane } from "../wire/lane.ts";
+import { encodeLane, type LaneMessage } from "../wire/lane.ts";
 import { Bulk } from "./bulk.ts";
 import { Direct, type StunServer } from "./direct.ts";
 import type { LinkContext } from "./link.ts";
+import { Punching } from "./punching.ts";
 import type { RelayPlace } from "./relay.ts";
 import { RelayWay } from "./relaying.ts";
 
@@ -49,6 +51,8 @@ export interface Tried {
   readonly remote: readonly Candidate[];
   /** Whether a STUN server answered; undefined when none was asked. */
   readonly stun: boolean | undefined;
+  /** What this side's NAT does, as far as STUN servers have shown. */
+  readonly mapping: NatMapping;
   /** TURN servers that were asked. */
   readonly turn: number;
   /** What became of the relay: undefined where there is none to ask. */
@@ -76,6 +80,8 @@ export interface ConnectionOptions {
   readonly stunWaitMs: number;
   /** Asks the router for a port. */
   readonly mapPort: MapPort | undefined;
+  /** Looks for a hole through both NATs. */
+  readonly punch: Punch | undefined;
   readonly watchNetwork: WatchNetwork | undefined;
   /** Addresses of the other side known at the start. */
   readonly candidates: readonly Candidate[];
@@ -109,6 +115,7 @@ export class Connection {
   readonly #options: ConnectionOptions;
   readonly #direct: Direct;
   readonly #relay: RelayWay | undefined;
+  readonly #punching: Punching | undefined;
   #resolveSession!: (session: Session) => void;
   #rejectSession!: (error: Error) => void;
   #rejectCandidates!: (error: Error) => void;
@@ -148,6 +155,19 @@ export class Connection {
       log,
     });
     this.#relay = relay && new RelayWay(relay, context, log);
+    const { punch, ports, asksStun, onlyRelay } = options;
+    if (relay && punch && asksStun && !onlyRelay && !context.relayOnly) {
+      this.#punching = new Punching({
+        context,
+        ports,
+        punch,
+        direct: this.#direct,
+        tell: (message) => {
+          this.#signal(message);
+        },
+        log,
+      });
+    }
     this.session = new Promise((resolve, reject) => {
       this.#resolveSession = resolve;
       this.#rejectSession = reject;
@@ -282,8 +302,13 @@ export class Connection {
     attach(session);
     this.#endMeeting(true);
     this.#onRelay = session.relayed;
-    if (session.relayed) this.#settle();
-    else this.#stood(session);
+    if (session.relayed) {
+      this.#settle();
+      this.#punching?.begin();
+    } else {
+      this.#punching?.end();
+      this.#stood(session);
+    }
     this.#resolveSession(session);
   }
 
@@ -298,6 +323,9 @@ export class Connection {
       stun: () => this.#direct.stun,
       oncandidates: (candidates) => {
         this.#direct.addCandidates(candidates);
+      },
+      onnat: (message) => {
+        this.#punching?.receive(message);
       },
       log: (text) => {
         this.#log(text);
@@ -376,6 +404,7 @@ export class Connection {
     this.#onRelay = true;
     this.#report("path");
     this.#pursue();
+    this.#punching?.begin();
   }
 
   #reconnect(reason: string): void {
@@ -385,6 +414,7 @@ export class Connection {
     if (!this.#told) this.#report("connected");
     onevent({ event: "reconnecting", reason });
     this.#toldPath = undefined;
+    this.#punching?.end();
     this.#bulk?.restart(this.#direct.nextEpoch);
     clearTimeout(this.#deadline);
     if (reconnectMs !== Infinity) {
@@ -452,15 +482,18 @@ export class Connection {
     if (candidates.length === 0) return;
     this.#options.oncandidates?.(candidates);
     this.#meeting?.post(candidates);
+    this.#signal({
+      type: "CANDIDATES",
+      epoch: 0,
+      index: 0,
+      candidates: candidates.slice(0, MAX_CANDIDATES),
+    });
+  }
+
+  /** What concerns the direct path is told over the relay, as long as it is used. */
+  #signal(message: LaneMessage): void {
     if (this.#session?.relayed && this.#session.state === "running")
-      this.#session.signal(
-        encodeLane({
-          type: "CANDIDATES",
-          epoch: 0,
-          index: 0,
-          candidates: candidates.slice(0, MAX_CANDIDATES),
-        }),
-      );
+      this.#session.signal(encodeLane(message));
   }
 
   #report(event: "connected" | "path", rtt = this.#session?.rtt ?? 0): void {
@@ -489,6 +522,7 @@ export class Connection {
       local: this.#direct.local,
       remote: this.#direct.remote,
       stun: asksStun ? this.#direct.stunAnswered === true : undefined,
+      mapping: this.#direct.mapping,
       turn: context.turn.length,
       relay: this.#relay?.trouble,
     });
@@ -502,6 +536,7 @@ export class Connection {
     this.#stopped = true;
     clearTimeout(this.#deadline);
     clearTimeout(this.#settleTimer);
+    this.#punching?.end();
     this.#unwatch?.();
     this.#endMeeting(false);
     this.#relay?.stop();

@@ -66,7 +66,7 @@ export async function listen(platform: Platform, options: ConnectOptions = {}): 
       relayOnly: relayOnly(network.relay, network.turn, false),
     },
     ...surroundings(platform, options, network),
-    stun: platform.findStunServer(network.stun, PROBE_MS),
+    stun: platform.findStunServer(network.stun, PROBE_MS, options.bind),
     stunWaitMs: Infinity,
     candidates: [],
     timeoutMs: seconds(options.timeout, 0, "timeout"),
@@ -120,7 +120,7 @@ export function connect(platform: Platform, offerText: string, options: ConnectO
       relayOnly: relayOnly(network.relay, network.turn, false),
     },
     ...surroundings(platform, options, network),
-    stun: platform.findStunServer(network.stun, PROBE_MS),
+    stun: platform.findStunServer(network.stun, PROBE_MS, options.bind),
     // The waiting side may be in reach as it is: do not make it wait for a server. But a second try at the same port gets no relay
     // from a TURN server (RFC 8656, section 7.2), so the first one has to have all there is.
     stunWaitMs: network.turn.length > 0 ? PROBE_MS : 0,
