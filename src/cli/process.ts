@@ -1,6 +1,6 @@
 /** A command from its first line to its last: what is said and done at an interrupt and at an error, and the exit status. */
 import { setMaxListeners } from "node:events";
-import { asDcpipeError, type Session } from "../index.ts";
+import { asDcpipeError, settled, type Session } from "../index.ts";
 import type { Command } from "./command.ts";
 import { VERDICTS } from "./status.ts";
 import { delay, FAREWELL_MS } from "./time.ts";
@@ -75,8 +75,9 @@ function watchSignals(end: () => Promise<unknown>): { readonly interrupted: bool
   return state;
 }
 
-/** Leaves when stderr has taken everything. */
+/** Leaves when stderr has taken everything, and the router has its ports back. */
 async function leave(status: number): Promise<never> {
+  await settled();
   await new Promise<void>((resolve) =>
     process.stderr.write("", () => {
       resolve();

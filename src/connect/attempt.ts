@@ -8,6 +8,7 @@ import type { Role } from "../wire/hello.ts";
 import type { Outcome, ServerRecord } from "../wire/rendezvous.ts";
 import { Connection } from "./connection.ts";
 import { meetAgain } from "./meeting.ts";
+import { PathMtu } from "./mtu.ts";
 import {
   follow,
   parseNetwork,
@@ -87,6 +88,7 @@ export class Attempt {
         bind: options.bind,
         turn,
         relayOnly: onlyRelays,
+        pathMtu: new PathMtu(),
       },
       ...surroundings(this.#platform, options, this.#network),
       stun: this.#stun,
@@ -94,6 +96,8 @@ export class Attempt {
       candidates: [],
       // The caller's own limit runs beside it.
       timeoutMs: timeout * 1000,
+      signalling: "code",
+      withoutRelay: this.#network.relay === "off" ? "off" : "none",
       relay,
       onlyRelay: onlyRelays && turn.length === 0,
       oncandidates: events.post,

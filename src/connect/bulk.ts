@@ -9,12 +9,11 @@ import { decodeLane, encodeLane, type LaneKind, type LaneMessage, type NatMessag
 import { MAX_CANDIDATES } from "../wire/candidate.ts";
 import { MAX_INDEX } from "../wire/hello.ts";
 import { openLink, type Link, type LinkContext } from "./link.ts";
+import { ETHERNET_MTU, SAFE_MTU } from "./mtu.ts";
 import { FIRST_RELAY_EPOCH, openRelay, type RelayPlace } from "./relay.ts";
 
-/** The MTU of Ethernet; used for bulk once a packet of that size has been seen to pass both ways. */
-export const ETHERNET_MTU = 1500;
-/** What every IPv6 path must carry (RFC 8200, section 5). */
-export const SAFE_MTU = 1280;
+export { ETHERNET_MTU, SAFE_MTU };
+
 /** New channels under way at once: a burst of sixty sockets looks like an attack to some routers. */
 const MAX_PENDING = 8;
 /** Bulk channels of both sides together. */
@@ -23,6 +22,8 @@ const MAX_LANES = 130;
 const GATHER_MS = 30;
 /** A channel that does not stand after this has failed. */
 const LANE_MS = 10_000;
+/** A path on which something was heard within this carries packets; less than a HELLO is waited for. Milliseconds. */
+const ALIVE_MS = 1500;
 /** After a failure wait this long, doubled each time. */
 const RETRY_MS = 500;
 const MAX_RETRY_MS = 30_000;
@@ -46,6 +47,7 @@ export interface BulkOptions {
 interface Pending {
   readonly kind: LaneKind;
   readonly ours: boolean;
+  readonly mtu: number;
   link: (Pick<Link, "close"> & Partial<Pick<Link, "peer">>) | undefined;
   /** Addresses of the other side that came before there was a link. */
   readonly early: Candidate[];
@@ -59,7 +61,6 @@ export class Bulk {
   /** Channels under way by index; ours and theirs. */
   readonly #pending = new Map<number, Pending>();
   readonly #seen = new Set<number>();
-  #mtu = ETHERNET_MTU;
   readonly #backoff: Readonly<Record<LaneKind, Backoff>> = { bulk: new Backoff(), datagrams: new Backoff() };
   /** When the last datagram channel came, if it has not been missed yet. */
   #datagramsSince: number | undefined;
@@ -80,12 +81,18 @@ export class Bulk {
     const { bulk } = this.#session.lanes;
     // Through a relay one more is as good as many.
     const wanted = Math.min(this.#session.lanes.wanted, this.#relayed ? 1 : Infinity);
+    const { pathMtu } = this.#options.context;
     let ours = 0;
-    for (const entry of this.#pending.values()) if (entry.ours && entry.kind === "bulk") ours++;
+    // Whether a larger size passes is not known yet: nothing waits for it.
+    for (const { ours: asked, kind, mtu } of this.#pending.values())
+      if (asked && kind === "bulk" && mtu <= pathMtu.bulk) ours++;
     for (let missing = wanted - bulk - ours; missing > 0 && ours < MAX_PENDING; missing--) {
       ours++;
-      this.#ask("bulk");
+      this.#ask("bulk", pathMtu.bulk);
     }
+    if (this.#relayed || bulk === 0) return;
+    const larger = pathMtu.larger(this.#session.leastRtt);
+    if (larger !== undefined) this.#ask("bulk", larger);
   }
 
   /** Makes a datagram channel if the session wants one, has none, and none is under way. */
@@ -109,7 +116,7 @@ export class Bulk {
       }
       backoff.succeed();
     }
-    this.#ask("datagrams");
+    this.#ask("datagrams", Math.min(ETHERNET_MTU, this.#options.context.pathMtu.bulk));
   }
 
   /** The session may leave the relay any moment: no channels are made there for now. */
@@ -127,6 +134,7 @@ export class Bulk {
     this.#dropAll();
     this.#held = false;
     this.#epoch = epoch;
+    this.#options.context.pathMtu.renew();
     this.#seen.clear();
     this.#backoff.datagrams.stop();
     this.#datagramsSince = undefined;
@@ -204,11 +212,11 @@ export class Bulk {
     return true;
   }
 
-  #ask(kind: LaneKind): void {
+  #ask(kind: LaneKind, mtu: number): void {
     const index = this.#nextIndex;
     if (index > MAX_INDEX) return;
     this.#nextIndex += 2;
-    void this.#make(index, kind, this.#relayed ? SAFE_MTU : this.#mtu, []);
+    void this.#make(index, kind, this.#relayed ? SAFE_MTU : mtu, []);
   }
 
   #dropAll(): void {
@@ -227,7 +235,7 @@ export class Bulk {
   async #make(index: number, kind: LaneKind, mtu: number, remote: readonly Candidate[]): Promise<void> {
     const ours = index % 2 === this.#nextIndex % 2;
     const epoch = this.#epoch;
-    const entry: Pending = { kind, ours, link: undefined, early: [] };
+    const entry: Pending = { kind, ours, mtu, link: undefined, early: [] };
     this.#pending.set(index, entry);
     const current = (): boolean =>
       !this.#closed && this.#epoch === epoch && this.#pending.get(index) === entry;
@@ -258,6 +266,7 @@ export class Bulk {
           return;
         }
         this.#pending.delete(index);
+        if (ours) this.#stood(mtu);
         const id = epoch * 65536 + index;
         if (datagrams) {
           this.#datagramsSince = performance.now();
@@ -331,14 +340,21 @@ export class Bulk {
     };
   }
 
-  /** A packet of the larger size did not pass, or the channel did not stand at all: be more modest, or wait. */
+  #stood(mtu: number): void {
+    const { pathMtu } = this.#options.context;
+    const before = pathMtu.bulk;
+    pathMtu.bulkStood(mtu);
+    if (pathMtu.bulk !== before) this.#options.log(`packets of ${mtu} bytes pass`);
+  }
+
+  /** A packet of that size did not pass, or the channel did not stand at all: be more modest, or wait. */
   #failed(kind: LaneKind, mtu: number, peer: Link["peer"] | undefined): void {
-    const reached = peer?.channel !== undefined;
-    if (reached && mtu > SAFE_MTU) {
-      this.#mtu = SAFE_MTU;
-      return;
-    }
-    this.#pause(kind);
+    const { pathMtu } = this.#options.context;
+    if (mtu > pathMtu.bulk) return;
+    // Where nothing passes, the size is not to blame.
+    const reached = peer?.channel !== undefined && this.#session.silence < ALIVE_MS;
+    if (!reached || !pathMtu.bulkFailed(mtu)) this.#pause(kind);
+    else this.#options.log(`packets of ${mtu} bytes do not pass, ${pathMtu.bulk} are tried`);
   }
 
   #pause(kind: LaneKind): void {

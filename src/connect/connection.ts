@@ -45,18 +45,22 @@ export interface ConnectedPath {
   readonly rttMs: number;
 }
 
-/** What was tried in vain. */
+/** What was tried in vain, and is known of the networks. */
 export interface Tried {
   readonly local: readonly Candidate[];
+  /** What was heard of the other side. */
   readonly remote: readonly Candidate[];
-  /** Whether a STUN server answered; undefined when none was asked. */
-  readonly stun: boolean | undefined;
-  /** What this side's NAT does, as far as STUN servers have shown. */
+  /** `off`: no STUN server was to be asked. */
+  readonly stun: "answered" | "silent" | "off";
+  /** What our NAT does. */
   readonly mapping: NatMapping;
-  /** TURN servers that were asked. */
-  readonly turn: number;
-  /** What became of the relay: undefined where there is none to ask. */
-  readonly relay: string | undefined;
+  /** TURN servers that were named, and whether one gave an address. */
+  readonly turn: { readonly given: number; readonly relayed: boolean };
+  /** The rendezvous' relay: not wanted, not there, not to be had, or without success. */
+  readonly relay: "off" | "none" | "unavailable" | "tried";
+  readonly signalling: "paste" | "code";
+  /** Whether something was heard of the other side that shows that it has our addresses. */
+  readonly answered: boolean;
 }
 
 export type ConnectionEvent =
@@ -94,6 +98,9 @@ export interface ConnectionOptions {
   readonly oncandidates?: ((candidates: readonly Candidate[]) => void) | undefined;
   /** A way to exchange addresses anew when all channels are lost. */
   readonly meetAgain?: ((oncandidates: (candidates: readonly Candidate[]) => void) => Meeting) | undefined;
+  readonly signalling: Tried["signalling"];
+  /** Why there is no relay, where there is none. */
+  readonly withoutRelay?: "off" | "none" | undefined;
   /** A relay that may be used. */
   readonly relay?: RelayPlace | undefined;
   /** Nothing but that relay may be used. */
@@ -124,6 +131,7 @@ export class Connection {
   #meeting: Meeting | undefined;
   #meetTimer: ReturnType<typeof setTimeout> | undefined;
   #settleTimer: ReturnType<typeof setTimeout> | undefined;
+  #answered = false;
   /** The path may be dead. */
   #suspicious = false;
   #onRelay = false;
@@ -202,6 +210,7 @@ export class Connection {
 
   /** Addresses of the other side that came later, from its answer. */
   addCandidates(candidates: readonly Candidate[]): void {
+    this.#answered = true;
     this.#direct.addCandidates(candidates);
   }
 
@@ -515,16 +524,19 @@ export class Connection {
   }
 
   #tellTried(): void {
-    const { context, asksStun, onevent } = this.#options;
+    const { context, asksStun, onevent, withoutRelay = "none", signalling } = this.#options;
     if (this.#direct.tries === 0 && !this.#relay) return;
+    const { local, remote } = this.#direct;
     onevent({
       event: "tried",
-      local: this.#direct.local,
-      remote: this.#direct.remote,
-      stun: asksStun ? this.#direct.stunAnswered === true : undefined,
+      local,
+      remote,
+      stun: !asksStun ? "off" : this.#direct.stunAnswered ? "answered" : "silent",
       mapping: this.#direct.mapping,
-      turn: context.turn.length,
-      relay: this.#relay?.trouble,
+      turn: { given: context.turn.length, relayed: local.some(({ type }) => type === "relay") },
+      relay: this.#relay ? (this.#relay.refusal ? "unavailable" : "tried") : withoutRelay,
+      signalling,
+      answered: this.#answered,
     });
   }
 

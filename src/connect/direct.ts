@@ -387,7 +387,8 @@ export class Direct {
     const reflexive = ipv4.find(({ type }) => type === "srflx");
     this.outer = reflexive ?? this.outer ?? ipv4.find(({ type }) => type === "host");
     this.#gatheredResolve(found);
-    if (!this.#stunKnown && !stun) return;
+    // A try that was begun before the server was found, and gave way to another one, knows too little.
+    if (!stun && (!this.#stunKnown || this.#stun)) return;
     // What does not trickle must be complete.
     if (!this.#options.trickles) await within(mapped, GATHER_MS / 2);
     this.#resolveCandidates(
@@ -422,7 +423,6 @@ export class Direct {
     const seen = link.peer.candidates.find(({ type, address }) => type === "srflx" && !address.includes(":"));
     const address = seen?.address ?? mapping.address;
     if (address === undefined) return;
-    this.#options.log(`the router opened port ${mapping.port} (${mapping.protocol})`);
     if (link.peer.candidates.some((known) => known.address === address && known.port === mapping.port))
       return;
     this.#mapped = { type: "srflx", address, port: mapping.port };

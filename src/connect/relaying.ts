@@ -10,8 +10,6 @@ const MAX_PAUSE_MS = 15_000;
 export class RelayWay {
   /** Why the rendezvous does not relay for us, once that is known. */
   refusal: DcpipeError | undefined;
-  /** What went wrong last, for people. */
-  trouble = "not asked";
   readonly #place: RelayPlace;
   readonly #context: RelayContext;
   readonly #log: (text: string) => void;
@@ -44,7 +42,6 @@ export class RelayWay {
     const { signal } = this.#abort;
     let pause = FIRST_PAUSE_MS;
     while (!signal.aborted && !this.refusal) {
-      this.trouble = "the other side was not there";
       try {
         const relayed = await openRelay(this.#place, this.#context, { epoch: this.#epoch, index: 0 }, signal);
         this.#epoch = relayed.epoch + 1;
@@ -52,7 +49,6 @@ export class RelayWay {
       } catch (cause) {
         if (signal.aborted) return undefined;
         const error = asDcpipeError(cause, "SIGNALLING");
-        this.trouble = error.message;
         this.#log(`relay: ${error.message}`);
         if (FINAL.has(error.code)) {
           this.refusal = error;

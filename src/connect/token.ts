@@ -10,6 +10,7 @@ import { certificateFromSeed } from "../transport/certificate.ts";
 import { sameBytes } from "../wire/bytes.ts";
 import { decodeToken, encodeToken, SECRET_SIZE } from "../wire/token.ts";
 import { Connection } from "./connection.ts";
+import { PathMtu } from "./mtu.ts";
 import {
   best,
   DEFAULT_TIMEOUT_JOINING,
@@ -64,8 +65,10 @@ export async function listen(platform: Platform, options: ConnectOptions = {}): 
       bind: options.bind,
       turn: network.turn,
       relayOnly: relayOnly(network.relay, network.turn, false),
+      pathMtu: new PathMtu(),
     },
     ...surroundings(platform, options, network),
+    signalling: "paste",
     stun: platform.findStunServer(network.stun, PROBE_MS, options.bind),
     stunWaitMs: Infinity,
     candidates: [],
@@ -118,8 +121,10 @@ export function connect(platform: Platform, offerText: string, options: ConnectO
       bind: options.bind,
       turn: network.turn,
       relayOnly: relayOnly(network.relay, network.turn, false),
+      pathMtu: new PathMtu(),
     },
     ...surroundings(platform, options, network),
+    signalling: "paste",
     stun: platform.findStunServer(network.stun, PROBE_MS, options.bind),
     // The waiting side may be in reach as it is: do not make it wait for a server. But a second try at the same port gets no relay
     // from a TURN server (RFC 8656, section 7.2), so the first one has to have all there is.

@@ -170,7 +170,8 @@ class NodePeer implements Peer {
     const [channel, datagrams] = inits.map((init) => {
       const dataChannel = this.#connection.createDataChannel("", init);
       this.#dataChannels.push(dataChannel);
-      const made = new NodeChannel(dataChannel, "unordered" in init ? MAX_EARLY : Infinity, () => {
+      const room = "unordered" in init ? MAX_EARLY : Infinity;
+      const made = new NodeChannel(dataChannel, config.mtu - PACKET_OVERHEAD, room, () => {
         this.close();
       });
       dataChannel.onOpen(() => {
@@ -291,10 +292,14 @@ const MAX_EARLY = 256 * 1024;
 /** What a message that waits costs at least: an empty one is not free. */
 const MIN_COST = 512;
 
+/** What libdatachannel sets aside in a packet: IPv6 40, UDP 8, DTLS 48, SCTP 12 and its chunk header 16. */
+const PACKET_OVERHEAD = 124;
+
 class NodeChannel implements Channel {
   ondrain: (() => void) | undefined;
   onclose: (() => void) | undefined;
   closed = false;
+  readonly packet: number;
   readonly #channel: DataChannel;
   readonly #closePeer: () => void;
   /** Messages that came before anyone listened, and room for more. */
@@ -302,8 +307,9 @@ class NodeChannel implements Channel {
   #room: number;
   #onmessage: ((message: Uint8Array) => void) | undefined;
 
-  constructor(channel: DataChannel, room: number, closePeer: () => void) {
+  constructor(channel: DataChannel, packet: number, room: number, closePeer: () => void) {
     this.#channel = channel;
+    this.packet = packet;
     this.#room = room;
     this.#closePeer = closePeer;
     channel.setBufferedAmountLowThreshold(LOW_WATER);

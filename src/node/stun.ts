@@ -34,7 +34,12 @@ interface Seen {
   readonly other: Endpoint | undefined;
 }
 
-/** The first server to answer within `timeoutMs`, or undefined. `bind`: the local address to ask from. Never rejects. */
+/**
+ * The address of the first server to answer within `timeoutMs`, or undefined. Never rejects. One that answers over IPv6 is the choice
+ * only when none does over IPv4: only one is used, and what is behind a NAT are IPv4 addresses.
+ *
+ * @param bind The local address to ask from, undefined for all.
+ */
 export async function findStunServer(
   servers: readonly StunServer[],
   timeoutMs: number,
@@ -42,49 +47,51 @@ export async function findStunServer(
 ): Promise<FoundStunServer | undefined> {
   if (servers.length === 0) return undefined;
   const stop = new AbortController();
-  const { signal } = stop;
-  const over = new Promise<undefined>((resolve) => {
-    signal.addEventListener("abort", () => {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<undefined>((resolve) => {
+    timer = setTimeout(() => {
       resolve(undefined);
-    });
+    }, timeoutMs);
   });
-  const timer = setTimeout(() => {
-    stop.abort();
-  }, timeoutMs);
   const [ipv4, ipv6] = await Promise.all([
     openStunSocket(4, bind, undefined),
     openStunSocket(6, bind, undefined),
   ]);
   const ask = async (socket: StunSocket | undefined, at: Endpoint): Promise<Seen> => {
-    const answer = await socket?.ask(at, { timeoutMs, signal });
+    const answer = await socket?.ask(at, { timeoutMs, signal: stop.signal });
     if (answer?.outcome !== "answered") throw new Error(answer?.outcome ?? "no socket");
     return { at, mapped: answer.mapped, other: answer.other };
   };
   const seen = new Comparison();
-  const asked = servers.map(async ({ host, port }) =>
-    (await lookup(host, { all: true })).map(async ({ address, family }) => {
+  let overIpv6: Endpoint | undefined;
+  const tries = servers.map(async ({ host, port }) => {
+    const addresses = await lookup(host, { all: true });
+    return addresses.map(async ({ address, family }) => {
       const found = await ask(family === 4 ? ipv4 : ipv6, { address, port });
       if (family === 4) seen.add(found);
-      return found;
-    }),
-  );
-  const all = Promise.allSettled(asked.map(async (answers) => Promise.allSettled(await answers)));
+      else overIpv6 ??= found.at;
+      // The last resort does not count as an answer.
+      if (family === 6) throw new Error("over IPv6");
+      return found.at;
+    });
+  });
+  const all = Promise.allSettled(tries.map(async (answers) => Promise.allSettled(await answers)));
   const compare = async (): Promise<NatMapping> => {
     await Promise.race([seen.decided, all]);
     const at = seen.mapping === undefined ? seen.elsewhere : undefined;
     if (at) seen.add(await ask(ipv4, at));
     return seen.mapping ?? "unknown";
   };
-  const mapping = Promise.race([compare().catch(() => undefined), over]).then((found) => {
+  const mapping = Promise.race([compare().catch(() => undefined), late]).then((found) => {
     clearTimeout(timer);
     stop.abort();
     ipv4?.close();
     ipv6?.close();
     return found ?? "unknown";
   });
-  const any = Promise.any(asked.map(async (answers) => Promise.any(await answers)));
-  const first = await Promise.race([any.catch(() => undefined), over]);
-  return first && { host: first.at.address, port: first.at.port, mapping };
+  const any = Promise.any(tries.map(async (answers) => Promise.any(await answers)));
+  const first = (await Promise.race([any.catch(() => undefined), late])) ?? overIpv6;
+  return first && { host: first.address, port: first.port, mapping };
 }
 
 /** What several servers have seen of one socket. */

@@ -24,6 +24,8 @@ import type { Limits } from "./limits.ts";
 
 export interface ConnectionEvents {
   message(message: Uint8Array): void;
+  /** It is being closed from here: nothing comes or goes any more. Called once at most, and the answer to it may take a while. */
+  closing(): void;
   /** The connection has gone; called once. `code`: why it was closed from here, undefined when it was not. */
   closed(code: CloseCode | undefined): void;
 }
@@ -51,7 +53,7 @@ export class Connection {
   #messages = 0;
   #corked = false;
   #code: CloseCode | undefined;
-  /** How it was at the last ping: bytes read, bytes that had left for the client, whether more waited, whether we did not read. */
+  /** Bytes read and bytes gone to the client at the last ping; whether since then some had to wait, and whether we did not read. */
   #seen = { read: 0, gone: 0, queued: false, paused: false };
 
   constructor(socket: WebSocket, stream: Socket, limits: Limits, relay: boolean) {
@@ -76,6 +78,7 @@ export class Connection {
     socket.on("error", (error: Error & { code?: string }) => {
       // ws closes it by itself.
       if (error.code === "WS_ERR_UNSUPPORTED_MESSAGE_LENGTH") this.#code ??= CLOSE.TOO_BIG;
+      this.#events?.closing();
     });
     socket.on("close", () => {
       clearInterval(this.#pings);
@@ -105,6 +108,7 @@ export class Connection {
     if (this.#code !== undefined) return;
     if (!this.#corked) {
       this.#corked = true;
+      if (this.#stream.writableLength > 0) this.#seen.queued = true;
       this.#stream.cork();
       process.nextTick(() => {
         this.#corked = false;
@@ -142,6 +146,7 @@ export class Connection {
     this.#socket.close(code, reason);
     // Its answer is read, and what comes before that goes nowhere.
     if (this.#relay) this.resume();
+    this.#events?.closing();
   }
 
   /** Cuts it. */
@@ -196,16 +201,17 @@ export function createUpgrade(
   open: (opening: Opening, request: IncomingMessage) => void,
 ): (request: IncomingMessage, stream: Duplex, head: Buffer) => void {
   // @types/ws does not know the last ones yet.
-  const options: ServerOptions & { closeTimeout: number; maxFragments?: number; maxBufferedChunks?: number } = {
-    noServer: true,
-    clientTracking: false,
-    perMessageDeflate: false,
-    closeTimeout: limits.closeMs,
-    handleProtocols: (offered) =>
-      [...offered].find((name) => name === RENDEZVOUS_PROTOCOL) ??
-      [...offered].find((name) => name.startsWith(RENDEZVOUS_PROTOCOL_PREFIX)) ??
-      false,
-  };
+  const options: ServerOptions & { closeTimeout: number; maxFragments?: number; maxBufferedChunks?: number } =
+    {
+      noServer: true,
+      clientTracking: false,
+      perMessageDeflate: false,
+      closeTimeout: limits.closeMs,
+      handleProtocols: (offered) =>
+        [...offered].find((name) => name === RENDEZVOUS_PROTOCOL) ??
+        [...offered].find((name) => name.startsWith(RENDEZVOUS_PROTOCOL_PREFIX)) ??
+        false,
+    };
   // ws has one largest message for a server.
   const small = new WebSocketServer({ ...options, maxPayload: MAX_RENDEZVOUS_MESSAGE });
   const large = { maxPayload: MAX_RELAY_MESSAGE, maxFragments: MAX_FRAGMENTS, maxBufferedChunks: MAX_CHUNKS };
@@ -216,11 +222,12 @@ export function createUpgrade(
       refuse(stream, `this is a dcpipe rendezvous: it speaks the subprotocol ${RENDEZVOUS_PROTOCOL}`);
       return;
     }
-    const first = firstMessages(offered);
+    const known = offered.includes(RENDEZVOUS_PROTOCOL);
+    const first = known ? firstMessages(offered) : [];
     const relay = first?.[0] !== undefined && isRelay(first[0]);
     (relay ? relays : small).handleUpgrade(request, stream, head, (socket) => {
       const connection = new Connection(socket, request.socket, limits, relay);
-      if (!offered.includes(RENDEZVOUS_PROTOCOL)) connection.close(CLOSE.VERSION);
+      if (!known) connection.close(CLOSE.VERSION);
       if (!first) connection.close(CLOSE.PROTOCOL);
       open({ connection, first: first ?? [], relay }, request);
     });

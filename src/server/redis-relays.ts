@@ -160,7 +160,7 @@ export class RedisRelays implements Relays {
 }
 
 function* split(body: Buffer): Generator<Uint8Array> {
-  for (let at = 0; at < body.length; ) {
+  for (let at = 0; at < body.length;) {
     const start = at + LENGTH_SIZE;
     at = start + body.readUInt32BE(at);
     yield body.subarray(start, at);

@@ -99,11 +99,10 @@ export class RelayEnd implements End {
 
   /** Closes it from here, for a reason that is not its own. */
   close(code: CloseCode, reason = ENDING_TEXT[code]): void {
-    this.#connection.close(code, reason);
-    this.#end(OTHER_ENDING[code] ?? CLOSE.LEFT);
+    if (this.#end(OTHER_ENDING[code] ?? CLOSE.LEFT)) this.#connection.close(code, reason);
   }
 
-  /** The connection has gone. */
+  /** The connection has gone, or is about to. */
   closed(): void {
     this.#end(CLOSE.LEFT);
   }
@@ -189,8 +188,7 @@ export class RelayEnd implements End {
   }
 
   finish(code: CloseCode, other: CloseCode = OTHER_ENDING[code] ?? CLOSE.LEFT): void {
-    this.#connection.close(code, ENDING_TEXT[code]);
-    this.#end(other);
+    if (this.#end(other)) this.#connection.close(code, ENDING_TEXT[code]);
   }
 
   // ---- limits -------------------------------------------------------------------------------------------------------
@@ -225,8 +223,9 @@ export class RelayEnd implements End {
 
   // ---- the end ------------------------------------------------------------------------------------------------------
 
-  #end(other: CloseCode): void {
-    if (this.#state === "over") return;
+  /** False when it was over before. */
+  #end(other: CloseCode): boolean {
+    if (this.#state === "over") return false;
     if (this.#state === "paired" && this.#message?.role === "waiting") this.#around.metrics.relays--;
     this.#state = "over";
     clearTimeout(this.#timer);
@@ -238,6 +237,7 @@ export class RelayEnd implements End {
     }
     this.#far?.finish(other);
     this.#far = undefined;
+    return true;
   }
 
   #setTimer(milliseconds: number, action: () => void): void {

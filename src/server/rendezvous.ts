@@ -185,6 +185,10 @@ export class Rendezvous {
       message: (message) => {
         client.receive(message);
       },
+      closing: () => {
+        // The other end of a relay need not wait for a client that does not answer.
+        if (relay) client.closed();
+      },
       closed: (code) => {
         this.#clients.delete(seat);
         this.#metrics.connections--;

@@ -4,6 +4,7 @@
  */
 import type { Channel } from "../transport/channel.ts";
 import { HIGH_WATER } from "../transport/channel.ts";
+import { MAX_CONTROL_MESSAGE } from "../wire/frame.ts";
 import type { Segment } from "./outbound.ts";
 import type { Stream } from "./stream.ts";
 
@@ -78,6 +79,11 @@ export class Lane {
     this.relayed = relayed;
     this.channel = channel;
     this.bulk = bulk;
+  }
+
+  /** The longest message that may go here while this is the control lane. */
+  get packet(): number {
+    return Math.min(MAX_CONTROL_MESSAGE, this.channel.packet ?? MAX_CONTROL_MESSAGE);
   }
 
   /** Bytes acknowledged since the start. */

@@ -71,6 +71,9 @@ const WARM_UP_ROUND_TRIPS = 4;
 const MAX_WARM_UP_ROUND_TRIPS = 16;
 /** A lane that makes no progress for this long while others live is dead: SCTP's retransmissions end near 13 s. */
 const LANE_DEAD_MS = 9000;
+/** After something has happened to the network, lanes are given this, for so long. */
+const SHAKEN_LANE_MS = 2500;
+const SHAKEN_MS = 10_000;
 /** Dead channels of which the other side has not confirmed that it knows; the honest ones come to a hundred or two. */
 const MAX_DEAD_LANES = 1024;
 /** After both GOAWAYs one side waits for the other to hang up; a lost packet costs a second, not for ever. */
@@ -183,6 +186,7 @@ export class Session implements SessionEvents {
   #wanted = 0;
   #limited = false;
   #suspicious = false;
+  #shakenUntil = 0;
   #delivered = 0;
 
   #goawaySent = false;
@@ -240,6 +244,11 @@ export class Session implements SessionEvents {
   /** Smoothed round-trip time in milliseconds, 0 while unknown. */
   get rtt(): number {
     return this.#pulse.rtt;
+  }
+
+  /** Round-trip time of the path without our own queue in it, 0 while unknown. */
+  get leastRtt(): number {
+    return this.#pulse.leastRtt;
   }
 
   get state(): State | "down" {
@@ -370,9 +379,16 @@ export class Session implements SessionEvents {
     for (const lane of [...this.#lanes.values()]) this.#lose(lane, reason);
   }
 
-  /** Asks the other side for a sign of life, ahead of time. */
+  /** Milliseconds for which nothing was heard. */
+  get silence(): number {
+    return this.#pulse.silence;
+  }
+
+  /** Something has happened to the network: asks the other side for a sign of life, and has less patience with lanes for a while. */
   probe(): void {
-    if (this.#lanes.size > 0) this.#pulse.probe();
+    if (this.#lanes.size === 0) return;
+    this.#shakenUntil = performance.now() + SHAKEN_MS;
+    this.#pulse.probe();
   }
 
   /** Asks for a datagram channel, now and whenever it is lost. The other side need not ask. Idempotent. */
@@ -480,15 +496,15 @@ export class Session implements SessionEvents {
     const notices: Notice[] = [];
     const segments: Sent[] = [];
     for (const bytes of this.#fleeting.splice(0, 16)) writer.raw(bytes);
-    this.#takeNotices(this.#urgent, writer, notices);
+    this.#takeNotices(this.#urgent, lane.packet, writer, notices);
     // A frame that another lane may not have delivered must not be overtaken by a later one.
-    if (!this.#unsettledNotices()) this.#takeNotices(this.#notices, writer, notices);
-    if (writer.length > 0 || this.#acksOverdue()) this.#writeAcks(writer);
+    if (!this.#unsettledNotices()) this.#takeNotices(this.#notices, lane.packet, writer, notices);
+    if (writer.length > 0 || this.#acksOverdue()) this.#writeAcks(writer, lane.packet);
     const alone = !hasBulk || !this.#bulkWarm(lane);
     const flight = alone ? lane.modestAllowance(this.#pulse.leastRtt) : CONTROL_FLIGHT;
     if (lane.flight < flight) {
       for (const stream of this.#ready) {
-        const free = MAX_CONTROL_MESSAGE - writer.length - dataOverhead(stream.id, stream.offset);
+        const free = lane.packet - writer.length - dataOverhead(stream.id, stream.offset);
         if (free < 64) break;
         if (!this.#mayGo(stream)) continue;
         // Bulk lanes take no data of a stream that the other side may not know yet.
@@ -522,10 +538,10 @@ export class Session implements SessionEvents {
   }
 
   /** Moves frames from a queue into the message while they fit one packet. */
-  #takeNotices(queue: Notice[], writer: Writer, taken: Notice[]): void {
+  #takeNotices(queue: Notice[], packet: number, writer: Writer, taken: Notice[]): void {
     let count = 0;
     for (const notice of queue) {
-      if (writer.length > 0 && writer.length + notice.bytes.length > MAX_CONTROL_MESSAGE) break;
+      if (writer.length > 0 && writer.length + notice.bytes.length > packet) break;
       writer.raw(notice.bytes);
       taken.push(notice);
       count++;
@@ -628,9 +644,9 @@ export class Session implements SessionEvents {
     return false;
   }
 
-  #writeAcks(writer: Writer): void {
+  #writeAcks(writer: Writer, packet: number): void {
     for (const lane of this.#lanes.values()) {
-      if (!lane.ackDue || writer.length > MAX_CONTROL_MESSAGE - ACK_SIZE) continue;
+      if (!lane.ackDue || writer.length > packet - ACK_SIZE) continue;
       writeFrame(writer, { type: "ACK", channel: lane.id, count: lane.received });
       lane.acknowledged = lane.received;
       lane.unacknowledgedBytes = 0;
@@ -651,7 +667,7 @@ export class Session implements SessionEvents {
       // Those of a hundred lanes do not fit one message.
       while (control && this.#control === control) {
         const writer = this.#writer.reset();
-        this.#writeAcks(writer);
+        this.#writeAcks(writer, control.packet);
         if (writer.length === 0) return;
         if (!control.send(writer.view(), [], [])) this.#lose(control, "the channel closed");
       }
@@ -905,8 +921,9 @@ export class Session implements SessionEvents {
     this.#pulse.tick(this.#limited);
     const now = performance.now();
     const { silence } = this.#pulse;
+    const patience = now < this.#shakenUntil ? SHAKEN_LANE_MS : LANE_DEAD_MS;
     for (const lane of [...this.#lanes.values()]) {
-      const stuck = lane.flight > 0 && now - lane.progress > LANE_DEAD_MS;
+      const stuck = lane.flight > 0 && now - lane.progress > patience;
       if (silence >= DEAD_MS) this.#lose(lane, `nothing heard for ${DEAD_MS / 1000} s`);
       else if (stuck && this.#lanes.size > 1 && silence < HEARTBEAT_MS)
         this.#lose(lane, "the channel stalled");
@@ -947,10 +964,12 @@ export class Session implements SessionEvents {
       minRtt: this.#pulse.leastRtt,
     });
     this.#want(target);
-    // The weakest go: an association that losses have slowed down takes minutes to recover, a young one is fast.
+    // Those with the smallest packets go, which cost the processor most; of equal ones the weakest: an association that losses have
+    // slowed down takes minutes to recover, a young one is fast.
     bulk.sort(
       (x, y) =>
         Number(x.draining) - Number(y.draining) ||
+        (y.channel.packet ?? 0) - (x.channel.packet ?? 0) ||
         y.allowance(this.#pulse.leastRtt) - x.allowance(this.#pulse.leastRtt),
     );
     for (const [i, lane] of bulk.entries()) {

@@ -43,8 +43,8 @@ export interface NatMessage {
   readonly candidate: Candidate;
 }
 
-/** IPv6 demands 1,280 everywhere; 9,216 covers jumbo frames. */
-export const MIN_MTU = 1200;
+/** What every IPv4 host must take (RFC 1122, section 3.3.2); 9,216 covers jumbo frames. */
+export const MIN_MTU = 576;
 export const MAX_MTU = 9216;
 
 export function encodeLane(message: LaneMessage): Uint8Array {

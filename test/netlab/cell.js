@@ -14,14 +14,16 @@ const SIZE = 100_000;
 /** The first burst goes as soon as there is a way, the second when the session has found its last one. */
 const BURSTS = 2;
 /** Both sides give up after so many seconds; what can connect is given more than it will ever need. */
-const TIMEOUT_SECONDS = 90;
-const HOPELESS_SECONDS = 20;
+const TIMEOUT_SECONDS = 60;
+const HOPELESS_SECONDS = 15;
 /** A session that stands on another way than theory says has so long to change over, ms. */
 const CHANGE_MS = 15_000;
 /** What is not over by then has hung, ms. */
 const PATIENCE = 180_000;
 
 /**
+ * @typedef {"udp" | "tcp" | "tls"} Transport
+ *
  * @typedef {object} Cell
  * @property {string} waiting kind of network of the side that waits
  * @property {string} joining
@@ -32,6 +34,7 @@ const PATIENCE = 180_000;
  * @property {string} first the way that dcpipe told of first, "none" if it never connected; of both sides, if they differ: "turn/direct"
  * @property {string} told the way that it told of last
  * @property {string} way the way that the second burst went: what the internet has seen
+ * @property {(string | undefined)[]} remotes addresses that the other side's packets come from, as the waiting and the joining side say
  * @property {(number | string)[]} statuses exit statuses, or signals, of the waiting and the joining side
  * @property {(string | undefined)[]} errors codes of their errors
  * @property {number | undefined} seconds from the start of the joining side until both have the first byte of the other
@@ -42,7 +45,7 @@ const PATIENCE = 180_000;
 /**
  * @param {import("./lab.js").Lab} lab
  * @param {Cell} cell
- * @param {{ waits?: "a" | "b", turn?: "udp" | "tcp" | "tls" }} [options] which host waits; how it calls the TURN server, where it has the choice
+ * @param {{ waits?: "a" | "b", turn?: Transport, blockedTurn?: Transport }} [options] which host waits; how the TURN server is called, from where UDP gets out and from elsewhere
  * @returns {Promise<Outcome>}
  */
 export async function runCell(
@@ -58,7 +61,7 @@ export async function runCell(
   const meet = means === "code" ? ["--rendezvous", lab.rendezvous.https] : files;
   const launch = (host, kind, peer = []) => {
     const blocked = kind in KINDS && !sendsUdp(KINDS[kind]);
-    const relay = means === "paste-turn" ? ["--turn", lab.turn[blocked ? "tls" : turn]] : [];
+    const relay = means === "paste-turn" ? ["--turn", lab.turn[blocked ? blockedTurn : turn]] : [];
     const argv = [process.execPath, BIN, "pipe", ...common, ...meet, ...relay, ...peer];
     const task = { argv, env: host.env, size: SIZE, bursts: BURSTS };
     return start(host.namespace, [process.execPath, ENDPOINT, JSON.stringify(task)]);
@@ -118,15 +121,14 @@ function signal(pid) {
 }
 
 function observe(sides) {
-  const path = (...names) =>
-    joined(
-      sides.map((side) => names.map((name) => side.latest(name)).find((event) => event)?.path ?? "none"),
-    );
+  const latest = (side, ...names) => names.map((name) => side.latest(name)).find((event) => event);
+  const path = (...names) => joined(sides.map((side) => latest(side, ...names)?.path ?? "none"));
   const firsts = sides.map((side) => side.latest("first")?.at);
   const begun = sides[1]?.latest("started")?.at;
   return {
     first: path("connected"),
     told: path("path", "connected"),
+    remotes: sides.map((side) => latest(side, "path", "connected")?.remote?.address),
     seconds: firsts.includes(undefined) || firsts.length < 2 ? undefined : Math.max(...firsts) - begun,
     said: sides.map((side, i) => `${i === 0 ? "waiting" : "joining"}:\n${side.said}`).join("\n"),
   };

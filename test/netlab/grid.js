@@ -51,21 +51,29 @@ export async function runGrid({
   check("capability", without, CAPABILITIES);
   const capabilities = new Set(Object.keys(CAPABILITIES).filter((each) => !without.includes(each)));
   const results = [];
+  const troubles = [];
+  // What does not know TURN over TLS would not even begin.
+  const transports = { turn, blockedTurn: capabilities.has("turn-streams") ? "tls" : "udp" };
   const pairs = pairsOf(only);
   const worker = async () => {
     for (let pair = pairs.shift(); pair; pair = pairs.shift()) {
       const cells = cellsOf(pair, means, capabilities);
       results.push(...cells);
-      await runPair(pair, cells, { repeat, turn, onprogress });
+      try {
+        await runPair(pair, cells, { repeat, transports, onprogress });
+      } catch (error) {
+        troubles.push({ what: `${pair.join(" and ")}: no lab`, said: error.message });
+        onprogress(`${pair.join(" and ")}: no lab: ${error.message}`);
+      }
     }
   };
   await Promise.all(Array.from({ length: parallel }, worker));
-  const failures = results.flatMap((result) =>
+  const wrong = results.flatMap((result) =>
     result.outcomes
       .filter(({ faults }) => faults.length > 0)
       .map(({ faults, said }) => ({ what: `${nameOf(result)}: ${faults.join(", ")}`, said })),
   );
-  return { results, failures };
+  return { results, failures: [...troubles, ...wrong] };
 }
 
 function check(what, given, known) {
@@ -105,11 +113,11 @@ function cellsOf([one, other], means, capabilities) {
 }
 
 /** Runs all cells of two networks in one lab: one after the other, and at last those that only wait for their ends all at once. */
-async function runPair([one, other], cells, { repeat, turn, onprogress }) {
+async function runPair([one, other], cells, { repeat, transports, onprogress }) {
   const lab = await createLab(one, other);
   try {
     const run = async (cell) => {
-      const outcome = await runCell(lab, cell, { waits: cell.waiting === one ? "a" : "b", turn });
+      const outcome = await runCell(lab, cell, { waits: cell.waiting === one ? "a" : "b", ...transports });
       cell.outcomes.push(outcome);
       const verdict = outcome.faults.length > 0 ? `WRONG: ${outcome.faults.join(", ")}` : outcome.way;
       const first = outcome.first === outcome.told ? "" : `, first ${outcome.first}`;

@@ -59,7 +59,9 @@ export async function createLab(kindA, kindB = kindA, { turn = true, rendezvous 
           ),
       authority(),
     ];
-    // A failure ends the others too; they must not fail unheard.
+    // All come to their ends first: what is still being built when the rest is removed would be left behind.
+    const failed = (await Promise.allSettled(starting)).find(({ status }) => status === "rejected");
+    if (failed) throw failed.reason;
     const [relay, server, sides, { ca }] = await Promise.all(starting);
     programs.push(...sides.flatMap((side) => side.programs));
     if (relay) programs.push(relay.program);

@@ -65,27 +65,26 @@ async function cable(one, other) {
   await run("ip", "-n", here, "link", "set", device, "up");
 }
 
-/** Namespaces of a lab, with what their programs need to know of names. */
-async function make(names, { ipv4, ipv6 }) {
-  await createNamespaces(...names);
+/** Makes a namespace, with what its programs need to know of names. */
+async function make(name, { ipv4, ipv6 }) {
+  await createNamespaces(name);
   const families = [ipv4, ipv6];
   const hosts = Object.entries(NAMES).flatMap(([name, addresses]) =>
     addresses.filter((_, family) => families[family]).map((address) => `${address} ${name}\n`),
   );
-  for (const name of names) {
-    // `ip netns exec` mounts these over those in /etc. Nobody answers for other names: a resolver must not wait for long.
-    mkdirSync(`/etc/netns/${name}`, { recursive: true });
-    writeFileSync(`/etc/netns/${name}/hosts`, `127.0.0.1 localhost\n::1 localhost\n${hosts.join("")}`);
-    writeFileSync(`/etc/netns/${name}/resolv.conf`, `nameserver ${FIRST[0]}\noptions timeout:1 attempts:1\n`);
-    const six = ipv6 ? 0 : 1;
-    await set(name, {
-      "net.ipv6.conf.all.disable_ipv6": six,
-      "net.ipv6.conf.default.disable_ipv6": six,
-      // Duplicate address detection takes seconds.
-      "net.ipv6.conf.all.accept_dad": 0,
-      "net.ipv6.conf.default.accept_dad": 0,
-    });
-  }
+  // `ip netns exec` mounts these over those in /etc. Nobody answers for other names: a resolver must not wait for long.
+  const etc = `/etc/netns/${name}`;
+  mkdirSync(etc, { recursive: true });
+  writeFileSync(`${etc}/hosts`, `127.0.0.1 localhost\n::1 localhost\n${hosts.join("")}`);
+  writeFileSync(`${etc}/resolv.conf`, `nameserver ${FIRST[0]}\noptions timeout:1 attempts:1\n`);
+  const six = ipv6 ? 0 : 1;
+  await set(name, {
+    "net.ipv6.conf.all.disable_ipv6": six,
+    "net.ipv6.conf.default.disable_ipv6": six,
+    // Duplicate address detection takes seconds.
+    "net.ipv6.conf.all.accept_dad": 0,
+    "net.ipv6.conf.default.accept_dad": 0,
+  });
 }
 
 /** Addresses of one network. The gateway has the first of them. */
@@ -168,7 +167,7 @@ export class Internet {
 
   async build() {
     const { namespace } = this;
-    await make([namespace], { ipv4: true, ipv6: true });
+    await make(namespace, { ipv4: true, ipv6: true });
     await set(namespace, FORWARDING);
     await this.setTold(true);
     await load(namespace, countingRules(FIRST, SECOND));
@@ -259,7 +258,7 @@ export class Router {
   }
 
   async build(families) {
-    await make([this.namespace], families);
+    await make(this.namespace, families);
     await set(this.namespace, FORWARDING);
     await this.#load();
   }
@@ -345,8 +344,8 @@ export class Host {
   }
 
   async build() {
-    await make([this.namespace], this.#lan.subnet);
-    // A cable that is pulled takes IPv6 addresses with it otherwise, and IPv4 ones not.
+    await make(this.namespace, this.#lan.subnet);
+    // Otherwise a cable that is pulled takes IPv6 addresses with it; IPv4 ones stay anyway.
     await set(this.namespace, { "net.ipv6.conf.all.keep_addr_on_down": 1 });
     await this.#lan.plug(this.namespace, "eth0");
     await this.#configure("eth0", WIFI_METRIC);

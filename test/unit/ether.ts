@@ -14,12 +14,16 @@ const ICE_MS = 39_500;
 /** Without a packet from the other side: consent is lost, and with it the connection. */
 const CONSENT_MS = 30_000;
 
+/** What IPv6, UDP, DTLS and SCTP take of a packet. */
+const PACKET_OVERHEAD = 124;
+
 class EtherChannel implements Channel {
   readonly bufferedAmount = 0;
   closed = false;
   ondrain: (() => void) | undefined;
   onclose: (() => void) | undefined;
   other: EtherChannel | undefined;
+  readonly packet: number;
   readonly #peer: EtherPeer;
   /** Loses and reorders, as the ether says. */
   readonly #lossy: boolean;
@@ -29,6 +33,7 @@ class EtherChannel implements Channel {
   constructor(peer: EtherPeer, lossy: boolean) {
     this.#peer = peer;
     this.#lossy = lossy;
+    this.packet = peer.config.mtu - PACKET_OVERHEAD;
   }
 
   get onmessage(): ((message: Uint8Array) => void) | undefined {
@@ -45,7 +50,7 @@ class EtherChannel implements Channel {
     const copy = message.slice();
     const deliver = (): void => this.other?.receive(copy);
     if (this.#lossy) this.#peer.host.ether.scatter(deliver);
-    else this.#peer.host.send(this.#peer, copy.length, deliver);
+    else this.#peer.host.send(this.#peer, Math.min(copy.length, this.packet), deliver);
     return true;
   }
 
@@ -223,7 +228,7 @@ export class Ether {
   /** What waits for the cable. */
   held: (() => void)[] = [];
   delayMs = 5;
-  /** Larger messages are lost. */
+  /** Messages with larger pieces are lost, the part of a packet that is not theirs not counted. */
   largest = Infinity;
   /** Peers that meet get no further than this. */
   reach: "connected" | "open" = "open";

@@ -139,7 +139,7 @@ describe("where no packet finds a way", () => {
   test("without the relay it is as it was: no path", async () => {
     await expect(meet({ relay: "off" })).rejects.toMatchObject({ code: /TIMEOUT|ICE_FAILED|INTERRUPTED/ });
     expect(events.filter(({ event }) => event.event === "tried").map(({ event }) => event)).toContainEqual(
-      expect.objectContaining({ stun: undefined, relay: undefined }),
+      expect.objectContaining({ stun: "off", relay: "off", signalling: "code" }),
     );
   });
 
@@ -147,7 +147,7 @@ describe("where no packet finds a way", () => {
     server.relays = false;
     await expect(meet()).rejects.toMatchObject({ code: /TIMEOUT|ICE_FAILED|INTERRUPTED/ });
     expect(events.find(({ event }) => event.event === "tried")?.event).toMatchObject({
-      relay: "the rendezvous does not relay",
+      relay: "unavailable",
     });
   });
 
