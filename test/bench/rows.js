@@ -5,7 +5,6 @@ import * as drive from "./drive.js";
 import { FILES_ROWS, FULL_FILES, QUICK_FILES } from "./files-rows.js";
 import { FORWARD_ROWS, FULL_FORWARD, QUICK_FORWARD } from "./forward-rows.js";
 import { measureFarApart, measureFirstByte, measureOnVeth } from "./meeting.js";
-import { measureFarApart, measureOnVeth } from "./meeting.js";
 import { MTU_ROWS } from "./mtu-rows.js";
 import { measureRendezvous } from "./rendezvous.js";
 import { onVeth, onWan, rssFigure } from "./shared.js";
