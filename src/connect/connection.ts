@@ -367,11 +367,13 @@ export class Connection {
   /** The session goes by the relay, for the moment or for long. */
   #settle(): void {
     this.#bulk?.hold();
+    // Where nothing else may be used there is nothing to wait for but the first sign of life.
+    const wait = this.#options.onlyRelay ? 0 : SETTLE_MS;
     this.#settleTimer = setTimeout(() => {
       if (!this.#session?.relayed) return;
       if (this.#toldPath !== "relay") this.#report(this.#told ? "path" : "connected");
       this.#bulk?.release();
-    }, SETTLE_MS);
+    }, wait);
   }
 
   // ---- a session and its losses -------------------------------------------------------------------------------------

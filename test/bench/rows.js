@@ -6,6 +6,7 @@ import { FILES_ROWS, FULL_FILES, QUICK_FILES } from "./files-rows.js";
 import { FORWARD_ROWS, FULL_FORWARD, QUICK_FORWARD } from "./forward-rows.js";
 import { measureFarApart, measureFirstByte, measureOnVeth } from "./meeting.js";
 import { MTU_ROWS } from "./mtu-rows.js";
+import { RELAY_ROWS } from "./relay-rows.js";
 import { measureRendezvous } from "./rendezvous.js";
 import { onVeth, onWan, rssFigure } from "./shared.js";
 import { at, median, withRuns } from "./statistics.js";
@@ -363,6 +364,7 @@ export const ROWS = [
     measure: ({ rendezvous }) => measureRendezvous(rendezvous),
   },
   ...MTU_ROWS,
+  ...RELAY_ROWS,
   ...FILES_ROWS,
   ...FORWARD_ROWS,
 ];
