@@ -51,6 +51,7 @@ const platform: Platform = {
   createCertificate: randomCertificate,
   findStunServer,
   watchNetwork,
+  punch: async (attempt) => (await import("./node/punch.ts")).punch(attempt),
   mapPort: async (options) => {
     const mapping = await (await import("./node/mapping.ts")).mapPort(options);
     if (!mapping) return undefined;

@@ -42,7 +42,7 @@ export class Attempt {
     this.#options = options;
     this.#role = role;
     this.#network = parseNetwork(options);
-    this.#stun = platform.findStunServer(this.#network.stun, PROBE_MS);
+    this.#stun = platform.findStunServer(this.#network.stun, PROBE_MS, options.bind);
   }
 
   /** What the rendezvous is told: of the session that stands, or of the error that it came to. */

@@ -5,7 +5,7 @@
 import type { Session } from "../session/session.ts";
 import type { Candidate } from "../transport/peer.ts";
 import { DcpipeError } from "../errors.ts";
-import { decodeLane, encodeLane, type LaneKind, type LaneMessage } from "../wire/lane.ts";
+import { decodeLane, encodeLane, type LaneKind, type LaneMessage, type NatMessage } from "../wire/lane.ts";
 import { MAX_CANDIDATES } from "../wire/candidate.ts";
 import { MAX_INDEX } from "../wire/hello.ts";
 import { openLink, type Link, type LinkContext } from "./link.ts";
@@ -38,6 +38,8 @@ export interface BulkOptions {
   readonly relay: RelayPlace | undefined;
   /** Addresses for the control channel. */
   readonly oncandidates: (candidates: readonly Candidate[]) => void;
+  /** The other side is ready to punch. */
+  readonly onnat: (message: NatMessage) => void;
   readonly log: (text: string) => void;
 }
 
@@ -142,6 +144,10 @@ export class Bulk {
   /** Takes a message of the other side. Throws PROTOCOL. */
   receive(payload: Uint8Array): void {
     const message = decodeLane(payload);
+    if (message.type === "NAT") {
+      this.#options.onnat(message);
+      return;
+    }
     if (message.type === "CANDIDATES" && message.index === 0) {
       this.#options.oncandidates(message.candidates);
       return;

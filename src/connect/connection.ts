@@ -13,13 +13,15 @@
 import { asDcpipeError, DcpipeError } from "../errors.ts";
 import { Session } from "../session/session.ts";
 import type { MapPort } from "../transport/mapping.ts";
+import type { NatMapping, Punch } from "../transport/nat.ts";
 import type { Candidate, PeerPath } from "../transport/peer.ts";
 import type { WatchNetwork } from "../transport/watch.ts";
 import { MAX_CANDIDATES } from "../wire/candidate.ts";
-import { encodeLane } from "../wire/lane.ts";
+import { encodeLane, type LaneMessage } from "../wire/lane.ts";
 import { Bulk } from "./bulk.ts";
 import { Direct, type StunServer } from "./direct.ts";
 import type { LinkContext } from "./link.ts";
+import { Punching } from "./punching.ts";
 import type { RelayPlace } from "./relay.ts";
 import { RelayWay } from "./relaying.ts";
 
@@ -50,8 +52,8 @@ export interface Tried {
   readonly remote: readonly Candidate[];
   /** `off`: no STUN server was to be asked. */
   readonly stun: "answered" | "silent" | "off";
-  /** What our NAT does (RFC 4787, section 4.1). */
-  readonly mapping: "independent" | "dependent" | "unknown";
+  /** What our NAT does. */
+  readonly mapping: NatMapping;
   /** TURN servers that were named, and whether one gave an address. */
   readonly turn: { readonly given: number; readonly relayed: boolean };
   /** The rendezvous' relay: not wanted, not there, not to be had, or without success. */
@@ -82,6 +84,8 @@ export interface ConnectionOptions {
   readonly stunWaitMs: number;
   /** Asks the router for a port. */
   readonly mapPort: MapPort | undefined;
+  /** Looks for a hole through both NATs. */
+  readonly punch: Punch | undefined;
   readonly watchNetwork: WatchNetwork | undefined;
   /** Addresses of the other side known at the start. */
   readonly candidates: readonly Candidate[];
@@ -118,6 +122,7 @@ export class Connection {
   readonly #options: ConnectionOptions;
   readonly #direct: Direct;
   readonly #relay: RelayWay | undefined;
+  readonly #punching: Punching | undefined;
   #resolveSession!: (session: Session) => void;
   #rejectSession!: (error: Error) => void;
   #rejectCandidates!: (error: Error) => void;
@@ -158,6 +163,19 @@ export class Connection {
       log,
     });
     this.#relay = relay && new RelayWay(relay, context, log);
+    const { punch, ports, asksStun, onlyRelay } = options;
+    if (relay && punch && asksStun && !onlyRelay && !context.relayOnly) {
+      this.#punching = new Punching({
+        context,
+        ports,
+        punch,
+        direct: this.#direct,
+        tell: (message) => {
+          this.#signal(message);
+        },
+        log,
+      });
+    }
     this.session = new Promise((resolve, reject) => {
       this.#resolveSession = resolve;
       this.#rejectSession = reject;
@@ -293,8 +311,13 @@ export class Connection {
     attach(session);
     this.#endMeeting(true);
     this.#onRelay = session.relayed;
-    if (session.relayed) this.#settle();
-    else this.#stood(session);
+    if (session.relayed) {
+      this.#settle();
+      this.#punching?.begin();
+    } else {
+      this.#punching?.end();
+      this.#stood(session);
+    }
     this.#resolveSession(session);
   }
 
@@ -309,6 +332,9 @@ export class Connection {
       stun: () => this.#direct.stun,
       oncandidates: (candidates) => {
         this.#direct.addCandidates(candidates);
+      },
+      onnat: (message) => {
+        this.#punching?.receive(message);
       },
       log: (text) => {
         this.#log(text);
@@ -372,7 +398,7 @@ export class Connection {
     session.onlane = (id, left, reason) => {
       this.#log(`channel ${id} is gone (${reason}), ${left} left`);
       if (left === 0) this.#reconnect(reason);
-      else if (session.relayed && !this.#onRelay) this.#fallBack();
+      else if (session.relayed && !this.#onRelay && session.state === "running") this.#fallBack();
       else bulk.want();
     };
     session.onclosed = () => {
@@ -387,6 +413,7 @@ export class Connection {
     this.#onRelay = true;
     this.#report("path");
     this.#pursue();
+    this.#punching?.begin();
   }
 
   #reconnect(reason: string): void {
@@ -396,6 +423,7 @@ export class Connection {
     if (!this.#told) this.#report("connected");
     onevent({ event: "reconnecting", reason });
     this.#toldPath = undefined;
+    this.#punching?.end();
     this.#bulk?.restart(this.#direct.nextEpoch);
     clearTimeout(this.#deadline);
     if (reconnectMs !== Infinity) {
@@ -463,15 +491,18 @@ export class Connection {
     if (candidates.length === 0) return;
     this.#options.oncandidates?.(candidates);
     this.#meeting?.post(candidates);
+    this.#signal({
+      type: "CANDIDATES",
+      epoch: 0,
+      index: 0,
+      candidates: candidates.slice(0, MAX_CANDIDATES),
+    });
+  }
+
+  /** What concerns the direct path is told over the relay, as long as it is used. */
+  #signal(message: LaneMessage): void {
     if (this.#session?.relayed && this.#session.state === "running")
-      this.#session.signal(
-        encodeLane({
-          type: "CANDIDATES",
-          epoch: 0,
-          index: 0,
-          candidates: candidates.slice(0, MAX_CANDIDATES),
-        }),
-      );
+      this.#session.signal(encodeLane(message));
   }
 
   #report(event: "connected" | "path", rtt = this.#session?.rtt ?? 0): void {
@@ -501,7 +532,7 @@ export class Connection {
       local,
       remote,
       stun: !asksStun ? "off" : this.#direct.stunAnswered ? "answered" : "silent",
-      mapping: "unknown",
+      mapping: this.#direct.mapping,
       turn: { given: context.turn.length, relayed: local.some(({ type }) => type === "relay") },
       relay: this.#relay ? (this.#relay.refusal ? "unavailable" : "tried") : withoutRelay,
       signalling,
@@ -517,6 +548,7 @@ export class Connection {
     this.#stopped = true;
     clearTimeout(this.#deadline);
     clearTimeout(this.#settleTimer);
+    this.#punching?.end();
     this.#unwatch?.();
     this.#endMeeting(false);
     this.#relay?.stop();

@@ -10,10 +10,11 @@
 import { asDcpipeError } from "../errors.ts";
 import type { Channel } from "../transport/channel.ts";
 import type { MapPort, PortMapping } from "../transport/mapping.ts";
+import type { Hole, NatMapping } from "../transport/nat.ts";
 import type { Candidate } from "../transport/peer.ts";
 import { MAX_CANDIDATES } from "../wire/candidate.ts";
 import { SAFE_MTU } from "./bulk.ts";
-import { openLink, type Link, type LinkContext } from "./link.ts";
+import { openLink, type Link, type LinkContext, type LinkTarget } from "./link.ts";
 import { FIRST_RELAY_EPOCH } from "./relay.ts";
 
 /** Life of one try. The waiting side renews below libjuice's 39.5 s; the joining side sooner, to keep its checks frequent. */
@@ -29,6 +30,8 @@ const RECONNECT_ROUND_TRIPS = 8;
 const HASTE_MS = 120_000;
 /** A try that has reached ICE or more is not cut off by its life's end, for at most this. */
 const GRACE_MS = 8000;
+/** Life of a try at a hole: packets pass there at once, or the NATs have changed their minds. */
+const HOLE_MS = 5000;
 /** A try younger than this checks an address that comes late without delay. */
 const YOUNG_MS = 3000;
 /** Between two tries that fail at once. */
@@ -47,6 +50,14 @@ export const GATHER_MS = 2000;
 export interface StunServer {
   readonly host: string;
   readonly port: number;
+  /** What the NAT on the way does with IPv4. Never rejects. */
+  readonly mapping?: Promise<NatMapping> | undefined;
+}
+
+/** Something to do in place of the next try. */
+interface Detour {
+  readonly epoch: number;
+  readonly find: (port: number | undefined) => Promise<Hole | undefined>;
 }
 
 export interface DirectOptions {
@@ -85,13 +96,17 @@ export class Direct {
   tries = 0;
   /** The session has another way meanwhile. */
   relaxed = false;
+  /** What the NAT in front of us does, as far as STUN servers have shown. */
+  mapping: NatMapping = "unknown";
+  /** Where the last tries were seen from outside over IPv4, or their own address where nothing else is known. */
+  outer: Candidate | undefined;
   readonly #options: DirectOptions;
   readonly #remote: Candidate[];
   #resolveCandidates!: (candidates: readonly Candidate[]) => void;
   #stun: StunServer | undefined;
   #stunKnown = false;
   #port: number | undefined;
-  #mapping: PortMapping | "asked" | undefined;
+  #portMapping: PortMapping | "asked" | undefined;
   #mapped: Candidate | undefined;
   readonly #abort = new AbortController();
   /** The last epoch in which both sides have met, -1 before the first. */
@@ -99,6 +114,7 @@ export class Direct {
   #linkTime = 0;
   #since = performance.now();
   #opened = false;
+  #detour: Detour | undefined;
   /** Ends the try under way, or the pause before the next. */
   #restart: (() => void) | undefined;
   #ready: Promise<void>;
@@ -136,6 +152,11 @@ export class Direct {
     return this.#epoch + 1;
   }
 
+  /** The port of all tries, once there is one. */
+  get port(): number | undefined {
+    return this.#port;
+  }
+
   /** Addresses of the other side that came later. */
   addCandidates(candidates: readonly Candidate[]): void {
     const fresh = this.learn(candidates);
@@ -163,10 +184,21 @@ export class Direct {
   /** This machine has other addresses now. */
   async networkChanged(): Promise<void> {
     this.#forgetMapping();
+    this.outer = undefined;
     const stun = await this.#options.findStun();
     if (this.#abort.signal.aborted) return;
-    this.#stun = stun;
+    this.#use(stun);
     this.#since = performance.now();
+    if (!this.link || this.link.peer.state === "checking") this.#restart?.();
+  }
+
+  /**
+   * Frees the port of the tries for `find`, in place of the next one; the hole that it finds is tried, in this epoch or a later one. `find`
+   * never rejects.
+   */
+  detour(epoch: number, find: Detour["find"]): void {
+    this.#detour = { epoch, find };
+    // A try that has got on is worth more.
     if (!this.link || this.link.peer.state === "checking") this.#restart?.();
   }
 
@@ -175,14 +207,19 @@ export class Direct {
     this.tries = 0;
     this.#since = performance.now();
     await this.#ready;
-    while (!this.#stopped) {
+    for (;;) {
+      const detour = this.#detour;
+      this.#detour = undefined;
+      const hole = await detour?.find(this.#port);
+      if (this.#stopped) return undefined;
       // Before the first meeting only a try that got as far as a channel can have moved the other side on.
       const wander = this.#epoch >= 0 || this.#opened;
       const offset = wander ? (EPOCH_OFFSETS[this.tries % EPOCH_OFFSETS.length] ?? 0) : 0;
-      const epoch = Math.min(FIRST_RELAY_EPOCH - 1, this.nextEpoch + offset);
+      const wanted = hole && detour ? Math.max(this.nextEpoch, detour.epoch) : this.nextEpoch + offset;
+      const epoch = Math.min(FIRST_RELAY_EPOCH - 1, wanted);
       this.tries++;
       try {
-        const channel = await this.#try(epoch);
+        const channel = await this.#try(epoch, hole);
         if (channel) {
           this.#epoch = epoch;
           return { channel, epoch };
@@ -191,11 +228,11 @@ export class Direct {
       } catch (error) {
         const failure = asDcpipeError(error, "ICE_FAILED");
         this.#options.log(`try ${this.tries}: ${failure.message}`);
-        if (FATAL.has(failure.code)) throw failure;
+        // The port of a hole may be somebody else's by now.
+        if (FATAL.has(failure.code) && !(hole && failure.code === "USAGE")) throw failure;
         await this.#pause(PAUSE_MS);
       }
     }
-    return undefined;
   }
 
   /** No more tries; a channel that stands goes on, unless `all`. */
@@ -220,14 +257,22 @@ export class Direct {
     clearTimeout(timer);
     if (first === "late") void this.#refine();
     else {
-      this.#stun = first;
+      this.#use(first);
       this.#stunKnown = true;
     }
   }
 
+  #use(stun: StunServer | undefined): void {
+    this.#stun = stun;
+    this.mapping = "unknown";
+    void stun?.mapping?.then((mapping) => {
+      if (this.#stun === stun) this.mapping = mapping;
+    });
+  }
+
   /** The first try went out without STUN; when a server answers and nobody has come yet, try again with reflexive addresses. */
   async #refine(): Promise<void> {
-    this.#stun = await this.#options.stun;
+    this.#use(await this.#options.stun);
     this.#stunKnown = true;
     if (!this.#stun) {
       this.#resolveCandidates(await this.#firstGathered);
@@ -239,42 +284,47 @@ export class Direct {
   }
 
   /** One try: undefined when its time was over or another was asked for. */
-  async #try(epoch: number): Promise<Channel | undefined> {
-    const { context, ports } = this.#options;
+  async #try(epoch: number, hole: Hole | undefined): Promise<Channel | undefined> {
+    const { context } = this.#options;
     const link = await openLink(context, {
       epoch,
       index: 0,
       mtu: SAFE_MTU,
       datagrams: false,
-      ports: this.#port === undefined ? ports : [this.#port, this.#port],
-      stun: this.#stun,
-      candidates: this.#remote,
+      ...(hole ? through(hole) : this.#everywhere()),
     });
-    if (this.#stopped) {
+    if (this.#stopped || this.#detour) {
       link.close();
       return undefined;
     }
     this.link = link;
     this.#linkTime = performance.now();
-    link.peer.oncandidate = (candidate) => {
-      this.#options.onaddresses([candidate]);
-    };
-    if (this.local.length > 0) this.#options.onaddresses(this.local);
-    void this.#gather(link);
+    if (!hole) {
+      link.peer.oncandidate = (candidate) => {
+        this.#options.onaddresses([candidate]);
+      };
+      if (this.local.length > 0) this.#options.onaddresses(this.local);
+      void this.#gather(link);
+    }
     let timer: ReturnType<typeof setTimeout> | undefined;
     const over = new Promise<undefined>((resolve) => {
       const end = (): void => {
         resolve(undefined);
       };
       this.#restart = end;
-      timer = setTimeout(() => {
-        if (link.peer.state === "checking") end();
-        else timer = setTimeout(end, GRACE_MS);
-      }, this.#life());
+      timer = setTimeout(
+        () => {
+          if (link.peer.state === "checking") end();
+          else timer = setTimeout(end, GRACE_MS);
+        },
+        hole ? HOLE_MS : this.#life(),
+      );
     });
     try {
       const channel = await Promise.race([link.established, over]);
       if (!channel) link.close();
+      // From here packets get through, as long as the NATs remember.
+      else if (hole && this.#pinned) this.#port = hole.local;
       return channel;
     } finally {
       clearTimeout(timer);
@@ -282,6 +332,14 @@ export class Direct {
       if (link.peer.channel) this.#opened = true;
       else if (this.link === link) this.link = undefined;
     }
+  }
+
+  #everywhere(): Pick<LinkTarget, "ports" | "stun" | "candidates"> {
+    return {
+      ports: this.#port === undefined ? this.#options.ports : [this.#port, this.#port],
+      stun: this.#stun,
+      candidates: this.#remote,
+    };
   }
 
   #life(): number {
@@ -325,6 +383,9 @@ export class Direct {
     const socket = found.find(({ type }) => type === "host") ?? found[0];
     if (!socket) return;
     if (this.#pinned) this.#port ??= socket.port;
+    const ipv4 = found.filter(({ address }) => !address.includes(":"));
+    const reflexive = ipv4.find(({ type }) => type === "srflx");
+    this.outer = reflexive ?? this.outer ?? ipv4.find(({ type }) => type === "host");
     this.#gatheredResolve(found);
     // A try that was begun before the server was found, and gave way to another one, knows too little.
     if (!stun && (!this.#stunKnown || this.#stun)) return;
@@ -340,8 +401,8 @@ export class Direct {
   /** Asks the router, once for each network, for the port that all tries use. */
   async #map(link: Link): Promise<void> {
     const { mapPort, context } = this.#options;
-    if (!mapPort || !this.#pinned || this.#mapping !== undefined || !this.#stun) return;
-    this.#mapping = "asked";
+    if (!mapPort || !this.#pinned || this.#portMapping !== undefined || !this.#stun) return;
+    this.#portMapping = "asked";
     const host = await hostOf(link);
     if (!host || this.#stopped) return;
     const mapping = await mapPort({
@@ -351,12 +412,12 @@ export class Direct {
       onlog: this.#options.log,
     });
     // The network may have changed under us.
-    if (this.#stopped || this.#mapping !== "asked") {
+    if (this.#stopped || this.#portMapping !== "asked") {
       void mapping?.release();
       return;
     }
     if (!mapping) return;
-    this.#mapping = mapping;
+    this.#portMapping = mapping;
     await within(link.peer.gathered, GATHER_MS / 2);
     // What STUN sees is the outer end of all NATs there are; the router knows of its own only, if it tells the truth.
     const seen = link.peer.candidates.find(({ type, address }) => type === "srflx" && !address.includes(":"));
@@ -369,10 +430,14 @@ export class Direct {
   }
 
   #forgetMapping(): void {
-    if (typeof this.#mapping === "object") void this.#mapping.release();
-    this.#mapping = undefined;
+    if (typeof this.#portMapping === "object") void this.#portMapping.release();
+    this.#portMapping = undefined;
     this.#mapped = undefined;
   }
+}
+
+function through({ local, address, port }: Hole): Pick<LinkTarget, "ports" | "stun" | "candidates"> {
+  return { ports: [local, local], stun: undefined, candidates: [{ type: "srflx", address, port }] };
 }
 
 /** The first address of its own that a try finds. */

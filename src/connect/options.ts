@@ -3,6 +3,7 @@ import { DcpipeError } from "../errors.ts";
 import type { OpenSocket } from "../signalling/socket.ts";
 import type { Certificate } from "../transport/certificate.ts";
 import type { MapPort } from "../transport/mapping.ts";
+import type { Punch } from "../transport/nat.ts";
 import type { CreatePeer, TurnServer } from "../transport/peer.ts";
 import type { WatchNetwork } from "../transport/watch.ts";
 import { MAX_CANDIDATES, type Candidate } from "../wire/candidate.ts";
@@ -87,9 +88,12 @@ export interface Platform {
   readonly findStunServer: (
     servers: readonly StunServer[],
     timeoutMs: number,
+    bind: string | undefined,
   ) => Promise<StunServer | undefined>;
   /** Undefined where no router can be asked for a port. */
   readonly mapPort?: MapPort | undefined;
+  /** Undefined where there are no plain sockets. */
+  readonly punch?: Punch | undefined;
   /** Undefined where changes of the network cannot be seen. */
   readonly watchNetwork?: WatchNetwork | undefined;
 }
@@ -124,14 +128,15 @@ export function surroundings(
   { stun }: ParsedNetwork,
 ): Pick<
   ConnectionOptions,
-  "ports" | "asksStun" | "findStun" | "mapPort" | "watchNetwork" | "reconnectMs" | "onevent"
+  "ports" | "asksStun" | "findStun" | "mapPort" | "punch" | "watchNetwork" | "reconnectMs" | "onevent"
 > {
   return {
     ports: options.portRange,
     asksStun: stun.length > 0,
-    findStun: () => platform.findStunServer(stun, PROBE_MS),
+    findStun: () => platform.findStunServer(stun, PROBE_MS, options.bind),
     // Who wants no server asked for addresses wants no router asked either.
     mapPort: stun.length > 0 ? platform.mapPort : undefined,
+    punch: platform.punch,
     watchNetwork: platform.watchNetwork,
     reconnectMs: seconds(options.reconnect, DEFAULT_RECONNECT, "reconnect"),
     onevent: (event) => options.onevent?.(event),

@@ -70,7 +70,7 @@ export async function listen(platform: Platform, options: ConnectOptions = {}): 
     },
     ...surroundings(platform, options, network),
     signalling: "paste",
-    stun: platform.findStunServer(network.stun, PROBE_MS),
+    stun: platform.findStunServer(network.stun, PROBE_MS, options.bind),
     stunWaitMs: Infinity,
     candidates: [],
     timeoutMs: seconds(options.timeout, 0, "timeout"),
@@ -127,7 +127,7 @@ export function connect(platform: Platform, offerText: string, options: ConnectO
     },
     ...surroundings(platform, options, network),
     signalling: "paste",
-    stun: platform.findStunServer(network.stun, PROBE_MS),
+    stun: platform.findStunServer(network.stun, PROBE_MS, options.bind),
     // The waiting side may be in reach as it is: do not make it wait for a server. But a second try at the same port gets no relay
     // from a TURN server (RFC 8656, section 7.2), so the first one has to have all there is.
     stunWaitMs: network.turn.length > 0 ? PROBE_MS : 0,

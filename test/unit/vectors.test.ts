@@ -182,12 +182,13 @@ function lane(payload: Uint8Array): Outcome {
     by("lane", () => {
       const type = reader.u8();
       reader.varint();
-      reader.varint();
+      if (type === 4) reader.u8();
+      else reader.varint();
       if (type === 1) {
         reader.u8();
         reader.varint();
       }
-      if (type !== 1 && type !== 2) throw cause;
+      if (type !== 1 && type !== 2 && type !== 4) throw cause;
     });
     by("candidates", () => readCandidates(reader));
     throw new Rejected("lane", cause);

@@ -87,6 +87,7 @@ import {
   decodeLane,
   encodeLane,
   LANE_KINDS,
+  NAT_MAPPINGS,
   MAX_MTU,
   MIN_MTU,
   type LaneMessage,
@@ -194,6 +195,12 @@ const lane: fc.Arbitrary<LaneMessage> = fc.oneof(
   }),
   fc.record({ type: fc.constant("CANDIDATES" as const), epoch, index, candidates }),
   fc.record({ type: fc.constant("REFUSE" as const), epoch, index }),
+  fc.record({
+    type: fc.constant("NAT" as const),
+    epoch,
+    mapping: fc.constantFrom(...NAT_MAPPINGS),
+    candidate: candidate.map((each) => ({ ...each, type: "srflx" as const })),
+  }),
 );
 
 /** A name, an address or a path, good or bad: whether it is one is not for the wire to say. */
