@@ -32,13 +32,14 @@ export function paddingAfter(message: Buffer): Buffer | undefined {
 }
 
 /**
- * Takes a stream in any pieces and calls back with each message in it, without padding; it may be a part of a piece. The function throws
- * PROTOCOL for what is no such stream, and is of no use from then on.
+ * Takes what a server sends as a stream, in any pieces, and calls back with each message in it, without padding; it may be a part of a
+ * piece. The function throws PROTOCOL for what is no such stream, and is of no use from then on.
  */
 export function createDeframer(onmessage: (message: Buffer) => void): (piece: Buffer) => void {
   let rest: Buffer = Buffer.alloc(0);
   /** Bytes of a message too long that are still to come. */
   let skip = 0;
+  let isFirst = true;
   return (piece) => {
     let bytes = rest.length === 0 ? piece : Buffer.concat([rest, piece]);
     for (;;) {
@@ -47,8 +48,11 @@ export function createDeframer(onmessage: (message: Buffer) => void): (piece: Bu
         skip -= skipped;
         bytes = bytes.subarray(skipped);
       }
+      // There are no channels before the server has answered; "HTTP" would be one.
+      if (isFirst && bytes.length > 0 && isChannelData(bytes)) throw noTurn();
       const size = sizeOf(bytes);
       if (size === undefined) break;
+      isFirst = false;
       const { message, framed } = size;
       if (message > MAX_MESSAGE) {
         skip = framed;
@@ -72,6 +76,10 @@ function sizeOf(bytes: Buffer): { readonly message: number; readonly framed: num
     return { message, framed: (message + 3) & ~3 };
   }
   if (bytes.length < HEADER_SIZE) return undefined;
-  if (!isStun(bytes)) throw new DcpipeError("PROTOCOL", "what answers is no TURN server");
+  if (!isStun(bytes)) throw noTurn();
   return { message: HEADER_SIZE + length, framed: HEADER_SIZE + length };
+}
+
+function noTurn(): DcpipeError {
+  return new DcpipeError("PROTOCOL", "what answers is no TURN server");
 }
