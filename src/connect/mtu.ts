@@ -20,10 +20,10 @@ export const SAFE_MTU = 1280;
  */
 const STEPS = [ETHERNET_MTU, SAFE_MTU, 1200, 1000, 640] as const;
 /**
- * Round-trip time, in ms, up to which larger packets than Ethernet's are tried: cables and this machine itself, between processes that
- * are busy. Farther away nothing carries them, and the processor, to which they matter, is not the limit.
+ * Round-trip time, in ms, up to which larger packets than Ethernet's are tried: cables and this machine itself. Farther away nothing
+ * carries them, and the processor, to which they matter, is not the limit.
  */
-const SHORT_MS = 10;
+const SHORT_MS = 5;
 /** A size that has passed before is doubted only after so many failures in a row: losses look the same. */
 const MAX_DOUBTS = 2;
 

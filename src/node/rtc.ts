@@ -261,7 +261,7 @@ class NodePeer implements Peer {
 
   get rtt(): number | undefined {
     const rtt = this.#closing ? -1 : this.#connection.rtt();
-    return rtt > 0 ? rtt : undefined;
+    return rtt < 0 ? undefined : rtt;
   }
 
   path(): PeerPath | undefined {

@@ -10,9 +10,9 @@
  */
 import { CLOSE, decodeClientMessage, type ClientMessage, type CloseCode } from "../wire/rendezvous.ts";
 import { TokenBucket } from "./bucket.ts";
-import type { Connection } from "./connection.ts";
+import { passCost, type Connection } from "./connection.ts";
 import { HOLDER_MS, type Holder } from "./holder.ts";
-import { RELAY_MESSAGE_BYTES, type Limits } from "./limits.ts";
+import type { Limits } from "./limits.ts";
 import type { Metrics } from "./metrics.ts";
 import type { Quota } from "./quota.ts";
 import type { End, Far, Relays } from "./relays.ts";
@@ -55,11 +55,6 @@ const ENDING_TEXT: Readonly<Partial<Record<CloseCode, string>>> = {
   [CLOSE.LIMIT]: "relay volume used up",
   [CLOSE.NO_RELAY]: "this server relays nothing",
 };
-
-/** What a message counts for until it is taken. */
-export function relayCost(message: Uint8Array): number {
-  return message.length + RELAY_MESSAGE_BYTES;
-}
 
 export class RelayEnd implements End {
   readonly #connection: RelayConnection;
@@ -104,6 +99,11 @@ export class RelayEnd implements End {
   /** Closes it from here, for a reason that is not its own. */
   close(code: CloseCode, reason = ENDING_TEXT[code]): void {
     if (this.#end(OTHER_ENDING[code] ?? CLOSE.LEFT)) this.#connection.close(code, reason);
+  }
+
+  /** So much of what was passed to the connection has left for the client. */
+  taken(cost: number): void {
+    this.#far?.acknowledge(cost);
   }
 
   /** The connection has gone, or is about to. */
@@ -158,7 +158,7 @@ export class RelayEnd implements End {
   #pass(bytes: Uint8Array): void {
     if (!this.#spend(bytes.length)) return;
     this.#around.metrics.relayedBytes += bytes.length;
-    this.#outstanding += relayCost(bytes);
+    this.#outstanding += passCost(bytes);
     this.#far?.deliver(bytes);
     this.#steer();
   }
@@ -177,12 +177,9 @@ export class RelayEnd implements End {
   }
 
   deliver(message: Uint8Array): void {
-    const far = this.#far;
-    if (!far) this.#early.push(message);
+    if (!this.#far) this.#early.push(message);
     else if (this.#spend(message.length)) {
-      this.#connection.pass(message, () => {
-        far.acknowledge(relayCost(message));
-      });
+      this.#connection.pass(message);
       this.#steer();
     }
   }

@@ -15,7 +15,7 @@ import { CLOSE, type CloseCode } from "../wire/rendezvous.ts";
 export interface Far {
   /** A message for this end's client. It is not altered any more. */
   deliver(message: Uint8Array): void;
-  /** Of what this end has delivered to the other one, so much (`relayCost`) has left that one's buffers. */
+  /** Of what this end has delivered to the other one, so much (`passCost` in connection.ts) has left that one's buffers. */
   acknowledge(cost: number): void;
   /** The pair is over, and this is what this end's client is closed with. */
   finish(code: CloseCode): void;

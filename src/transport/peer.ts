@@ -84,7 +84,7 @@ export interface Peer {
   readonly gathered: Promise<void>;
   addCandidate(candidate: Candidate): void;
   path(): PeerPath | undefined;
-  /** Round-trip time in ms as the handshake below found it, undefined where that is not known. */
+  /** Round-trip time in whole ms as the handshake below found it, 0 for less than one; undefined where that is not known. */
   readonly rtt: number | undefined;
   /** Idempotent. What is in flight is lost: close sessions first. */
   close(): void;

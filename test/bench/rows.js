@@ -5,6 +5,7 @@ import * as drive from "./drive.js";
 import { FILES_ROWS, FULL_FILES, QUICK_FILES } from "./files-rows.js";
 import { FORWARD_ROWS, FULL_FORWARD, QUICK_FORWARD } from "./forward-rows.js";
 import { measureFarApart, measureFirstByte, measureOnVeth } from "./meeting.js";
+import { MTU_ROWS } from "./mtu-rows.js";
 import { measureRendezvous } from "./rendezvous.js";
 import { onVeth, onWan, rssFigure } from "./shared.js";
 import { at, median, withRuns } from "./statistics.js";
@@ -361,6 +362,7 @@ export const ROWS = [
       "writing at one visitor to its reading at the other, in the same process, the seconds after the start of the server included.",
     measure: ({ rendezvous }) => measureRendezvous(rendezvous),
   },
+  ...MTU_ROWS,
   ...FILES_ROWS,
   ...FORWARD_ROWS,
 ];
