@@ -121,7 +121,7 @@ export class Bulk {
     this.#ask("datagrams", Math.min(ETHERNET_MTU, this.#options.context.pathMtu.bulk));
   }
 
-  /** The session may leave the relay any moment: no channels are made there for now. */
+  /** The session may leave the relay any moment, or other channels do not get where its control channel does: none are asked for. */
   hold(): void {
     this.#held = true;
   }

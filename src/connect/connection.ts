@@ -243,7 +243,7 @@ export class Connection {
       (met) => {
         this.#pursuing = false;
         if (!met) return;
-        const { channel, epoch } = met;
+        const { channel, epoch, alone } = met;
         if (this.#stopped) {
           channel.close();
           return;
@@ -251,6 +251,7 @@ export class Connection {
         this.#relay?.stop();
         this.#wasDirect = true;
         this.#stand(epoch, (session) => {
+          if (alone) this.#bulk?.hold();
           session.attach(channel, epoch * 65536, "control");
         });
       },

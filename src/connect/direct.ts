@@ -83,6 +83,8 @@ export interface DirectOptions {
 export interface DirectChannel {
   readonly channel: Channel;
   readonly epoch: number;
+  /** It goes through a hole, where other sockets do not get through. */
+  readonly alone: boolean;
 }
 
 export class Direct {
@@ -222,7 +224,7 @@ export class Direct {
         const channel = await this.#try(epoch, hole);
         if (channel) {
           this.#epoch = epoch;
-          return { channel, epoch };
+          return { channel, epoch, alone: hole !== undefined };
         }
         if (this.relaxed && performance.now() - this.#since > EAGER_MS) await this.#pause(REST_MS);
       } catch (error) {
@@ -291,7 +293,7 @@ export class Direct {
       index: 0,
       mtu: SAFE_MTU,
       datagrams: false,
-      ...(hole ? through(hole) : this.#everywhere()),
+      ...(hole ? through(hole, context.role) : this.#everywhere()),
     });
     if (this.#stopped || this.#detour) {
       link.close();
@@ -436,8 +438,15 @@ export class Direct {
   }
 }
 
-function through({ local, address, port }: Hole): Pick<LinkTarget, "ports" | "stun" | "candidates"> {
-  return { ports: [local, local], stun: undefined, candidates: [{ type: "srflx", address, port }] };
+/**
+ * The waiting side is called: it must be connected last, and when both call, that is left to chance (docs/architecture.md).
+ */
+function through(
+  { local, address, port }: Hole,
+  role: LinkContext["role"],
+): Pick<LinkTarget, "ports" | "stun" | "candidates"> {
+  const candidates = role === "waiting" ? [] : [{ type: "srflx", address, port } as const];
+  return { ports: [local, local], stun: undefined, candidates };
 }
 
 /** The first address of its own that a try finds. */
