@@ -1,4 +1,5 @@
 /** Waiting for a router: never for longer than somebody wants the answer, and seldom for longer than the process lives. */
+import { setMaxListeners } from "node:events";
 
 /** How long an answer is of use. */
 export interface Wait {
@@ -10,6 +11,7 @@ export interface Wait {
 
 /** For what nobody stops. */
 export const UNSTOPPED: AbortSignal = new AbortController().signal;
+setMaxListeners(0, UNSTOPPED);
 
 /** Runs `work` with a wait that ends after `ms`, when `outer` does, and when `work` has settled. */
 export async function within<T>(
@@ -18,6 +20,8 @@ export async function within<T>(
   work: (wait: Wait) => Promise<T>,
 ): Promise<T> {
   const stop = new AbortController();
+  // More than ten sockets may be in use at a time, which Node takes for a leak.
+  setMaxListeners(0, stop.signal);
   const end = (): void => {
     stop.abort();
   };
