@@ -27,12 +27,13 @@ import * as token from "./connect/token.ts";
 import { examine, type ExamineOptions } from "./doctor/examine.ts";
 import type { Findings } from "./doctor/findings.ts";
 import { resolveName } from "./node/names.ts";
-import { createPeer } from "./node/rtc.ts";
+import { createPeer, flushed } from "./node/rtc.ts";
 import { findStunServer } from "./node/stun.ts";
 import { dialTcp, listenTcp } from "./node/tcp.ts";
 import { dialDatagrams, listenDatagrams } from "./node/udp.ts";
 import { watchNetwork } from "./node/watch.ts";
 import { randomCertificate } from "./transport/certificate.ts";
+import type { TurnServer } from "./transport/peer.ts";
 import type { DoorPurpose } from "./signalling/known.ts";
 import type { Code } from "./wire/code.ts";
 
@@ -41,7 +42,7 @@ const releases = new Set<Promise<void>>();
 
 /** Resolves when nothing is under way that outlives sessions: a second after the last one at the latest. */
 export async function settled(): Promise<void> {
-  await Promise.all(releases);
+  await Promise.all([...releases, flushed()]);
 }
 
 /** What only codes need is loaded when the first one is used. */
@@ -136,11 +137,12 @@ export async function diagnose(options: DoctorOptions = {}): Promise<Findings> {
     bind,
     signal,
   };
-  const [{ observeNat }, { listInterfaces }, { probeMapping }, health] = await Promise.all([
+  const [{ observeNat }, { listInterfaces }, { probeMapping }, health, { probeTurn }] = await Promise.all([
     import("./node/nat.ts"),
     import("./node/interfaces.ts"),
     import("./node/mapping.ts"),
     import("./node/health.ts"),
+    import("./node/turn/probe.ts"),
   ]);
   const probes = {
     ...health,
@@ -148,7 +150,7 @@ export async function diagnose(options: DoctorOptions = {}): Promise<Findings> {
     listInterfaces,
     openSocket: platform.openSocket,
     probeMapping,
-    probeTurn: undefined,
+    probeTurn: (server: TurnServer, timeoutMs: number) => probeTurn(server, timeoutMs, bind),
   };
   return examine(probes, parsed);
 }

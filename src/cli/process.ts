@@ -75,7 +75,7 @@ function watchSignals(end: () => Promise<unknown>): { readonly interrupted: bool
   return state;
 }
 
-/** Leaves when stderr has taken everything, and the router has its ports back. */
+/** Leaves when stderr has taken everything, the network the last words of connections, and the router its ports. */
 async function leave(status: number): Promise<never> {
   await settled();
   await new Promise<void>((resolve) =>

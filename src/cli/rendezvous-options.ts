@@ -42,7 +42,7 @@ export function rendezvousOptions<T>(yargs: Argv<T>): Argv<T & RendezvousArgumen
       type: "string",
       array: true,
       nargs: 1,
-      describe: "TURN server to hand out, turn:host:port",
+      describe: "TURN server to hand out, turn:host:port or turns:",
     })
     .option("turn-secret", {
       type: "string",
@@ -110,6 +110,11 @@ export function parseTurn(
     // RFC 7065, section 3.1; who writes user and password here would give them to everybody.
     if (!/^turns?:(\[[\da-f:.]+\]|[^\s:@/?[\]]+)(:\d{1,5})?(\?transport=(udp|tcp))?$/i.test(url))
       throw new DcpipeError("USAGE", `--turn ${url.replace(/:[^:]*@/, ":...@")}: write turn:host:port`);
+    if (/^turns:.*=udp$/i.test(url))
+      throw new DcpipeError(
+        "USAGE",
+        `--turn ${url}: no client speaks TURN over DTLS, leave ?transport=udp out for TLS`,
+      );
     if (url.length > MAX_URL_BYTES) throw new DcpipeError("USAGE", "--turn is too long");
   }
   if (turn.length > MAX_TURN_URLS)

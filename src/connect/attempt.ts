@@ -88,6 +88,7 @@ export class Attempt {
         bind: options.bind,
         turn,
         relayOnly: onlyRelays,
+        onlog: this.log,
         pathMtu: new PathMtu(),
       },
       ...surroundings(this.#platform, options, this.#network),

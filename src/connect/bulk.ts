@@ -62,6 +62,8 @@ export class Bulk {
   readonly #pending = new Map<number, Pending>();
   readonly #seen = new Set<number>();
   readonly #backoff: Readonly<Record<LaneKind, Backoff>> = { bulk: new Backoff(), datagrams: new Backoff() };
+  /** The shortest round trip that a handshake has seen, ms: what the session measures has busy processes in it. */
+  #rtt = Infinity;
   /** When the last datagram channel came, if it has not been missed yet. */
   #datagramsSince: number | undefined;
   #closed = false;
@@ -91,7 +93,7 @@ export class Bulk {
       this.#ask("bulk", pathMtu.bulk);
     }
     if (this.#relayed || bulk === 0) return;
-    const larger = pathMtu.larger(this.#session.leastRtt);
+    const larger = pathMtu.larger(Math.min(this.#rtt, this.#session.leastRtt));
     if (larger !== undefined) this.#ask("bulk", larger);
   }
 
@@ -135,6 +137,7 @@ export class Bulk {
     this.#held = false;
     this.#epoch = epoch;
     this.#options.context.pathMtu.renew();
+    this.#rtt = Infinity;
     this.#seen.clear();
     this.#backoff.datagrams.stop();
     this.#datagramsSince = undefined;
@@ -266,6 +269,7 @@ export class Bulk {
           return;
         }
         this.#pending.delete(index);
+        this.#rtt = Math.min(this.#rtt, link.peer.rtt ?? Infinity);
         if (ours) this.#stood(mtu);
         const id = epoch * 65536 + index;
         if (datagrams) {

@@ -368,11 +368,13 @@ export class Connection {
   /** The session goes by the relay, for the moment or for long. */
   #settle(): void {
     this.#bulk?.hold();
+    // Where nothing else may be used there is nothing to wait for but the first sign of life.
+    const wait = this.#options.onlyRelay ? 0 : SETTLE_MS;
     this.#settleTimer = setTimeout(() => {
       if (!this.#session?.relayed) return;
       if (this.#toldPath !== "relay") this.#report(this.#told ? "path" : "connected");
       this.#bulk?.release();
-    }, SETTLE_MS);
+    }, wait);
   }
 
   // ---- a session and its losses -------------------------------------------------------------------------------------
@@ -399,7 +401,7 @@ export class Connection {
     session.onlane = (id, left, reason) => {
       this.#log(`channel ${id} is gone (${reason}), ${left} left`);
       if (left === 0) this.#reconnect(reason);
-      else if (session.relayed && !this.#onRelay) this.#fallBack();
+      else if (session.relayed && !this.#onRelay && session.state === "running") this.#fallBack();
       else bulk.want();
     };
     session.onclosed = () => {

@@ -44,6 +44,7 @@ export interface LinkContext {
   readonly bind: string | undefined;
   readonly turn: readonly TurnServer[];
   readonly relayOnly: boolean;
+  readonly onlog?: ((text: string) => void) | undefined;
   readonly pathMtu: PathMtu;
 }
 
@@ -89,6 +90,7 @@ export async function openLink(context: LinkContext, target: LinkTarget): Promis
     relayOnly: context.relayOnly,
     mtu,
     datagrams: target.datagrams,
+    onlog: context.onlog,
   });
   const established = new Promise<Channel>((resolve, reject) => {
     let timer: ReturnType<typeof setTimeout> | undefined;

@@ -64,9 +64,10 @@ export async function openRelay(
   const { role, keys } = context;
   const name = keys.relayName(target.index === 0 ? 0 : target.epoch, target.index);
   const key = crypto.getRandomValues(new Uint8Array(KEY_SIZE));
-  const first = encodeClientMessage({ type: "RELAY", key, role, name });
+  const mine = greeting(context, target);
+  const first = [encodeClientMessage({ type: "RELAY", key, role, name }), mine.message];
   const socket = await place.openSocket(place.url, {
-    protocols: [RENDEZVOUS_PROTOCOL, FIRST_MESSAGE_PREFIX + toBase64url(first)],
+    protocols: [RENDEZVOUS_PROTOCOL, ...first.map((message) => FIRST_MESSAGE_PREFIX + toBase64url(message))],
     maxMessage: MAX_RELAY_MESSAGE,
     signal,
   });
@@ -88,7 +89,6 @@ export async function openRelay(
     socket.onclose = (code, reason) => {
       fail(closeError(code, reason));
     };
-    const mine = greeting(context, target);
     socket.onmessage = (message) => {
       try {
         const theirs = readGreeting(context, target, message);
@@ -108,7 +108,6 @@ export async function openRelay(
         fail(asDcpipeError(error, "PROTOCOL"));
       }
     };
-    socket.send(mine.message);
   });
 }
 

@@ -102,6 +102,8 @@ function hasWayOut(kind: NetworkKind, { rendezvous, turn }: Report): boolean {
 // ---- what to do -----------------------------------------------------------------------------------------------------
 
 const REACHABLE: readonly NetworkKind[] = ["open", "full-cone"];
+/** Direct connections are made, but not by one paste. */
+const CALLABLE_BACK: readonly NetworkKind[] = ["firewall", "address-restricted", "port-restricted", "cone"];
 const BEHIND_NAT: readonly NetworkKind[] = ["address-restricted", "port-restricted", "cone", "symmetric"];
 
 function adviceOf(kind: NetworkKind, report: Report, findings: Findings): string[] {
@@ -121,6 +123,12 @@ function adviceOf(kind: NetworkKind, report: Report, findings: Findings): string
   if (kind === "symmetric" && portMapping !== "yes" && !turn)
     advice.push(
       "Name a TURN server (--turn), or meet by code: without one, two symmetric NATs have no path by paste",
+    );
+  if (CALLABLE_BACK.includes(kind) && portMapping !== "yes")
+    advice.push(
+      rendezvous === "yes"
+        ? "Meet by code: then nothing has to be pasted back"
+        : "Meet by code (--rendezvous URL): then nothing has to be pasted back, and the rendezvous relays for symmetric NATs",
     );
   if (BEHIND_NAT.includes(kind) && portMapping === "no" && findings.mapping?.gateway !== undefined)
     advice.push(

@@ -1,8 +1,10 @@
 /** How a rendezvous answers to plain HTTP, and which proxies are on the way there. */
 import { get as getHttp, type IncomingMessage } from "node:http";
 import { get as getHttps } from "node:https";
+import type { Socket } from "node:net";
 import { getProxyForUrl } from "proxy-from-env";
 import type { Health, ProxySetting } from "../doctor/findings.ts";
+import { openTunnel, placeOf, proxyFor, speakThrough } from "./net/proxy.ts";
 
 /** What proxies are set by; lower case counts first (proxy-from-env). */
 const VARIABLES = ["https_proxy", "http_proxy", "all_proxy", "no_proxy"];
@@ -13,17 +15,16 @@ const VARIABLES = ["https_proxy", "http_proxy", "all_proxy", "no_proxy"];
  */
 export async function fetchHealth(url: string, signal: AbortSignal): Promise<Health> {
   const target = new URL("healthz", url);
-  const proxy = getProxyForUrl(target.href);
-  const agent =
-    proxy === "" ? undefined : new (await import("https-proxy-agent")).HttpsProxyAgent(proxy, { signal });
+  const proxy = proxyFor(target, target.origin);
   const started = Date.now();
   const clock = performance.now();
+  const tunnel = proxy && (await openTunnel(proxy, placeOf(target), { signal }));
   const response = await new Promise<IncomingMessage>((resolve, reject) => {
     const get = target.protocol === "https:" ? getHttps : getHttp;
-    get(target, { signal, ...(agent ? { agent } : {}), headers: { connection: "close" } }, resolve).on(
-      "error",
-      reject,
-    );
+    const through = tunnel && {
+      createConnection: (options: object): Socket => speakThrough(tunnel, target, options),
+    };
+    get(target, { signal, ...through, headers: { connection: "close" } }, resolve).on("error", reject);
   });
   const roundTripMs = performance.now() - clock;
   // Nobody reads the body, and it may be long.

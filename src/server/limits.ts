@@ -35,7 +35,7 @@ export interface Limits {
   // ---- relays
   /** Ends of relays of one address at this process; a session has up to two, so an office behind one address fits. */
   readonly relaysPerAddress: number;
-  /** Ends of relays at this process: times `relayBufferedBytes`, half a gigabyte at the very worst, when nobody takes anything. */
+  /** Ends of relays at this process; each costs half a MiB at worst, when its client takes nothing and the other one sends all the time. */
   readonly relays: number;
   /** An end whose other end does not come: both come within seconds, and who comes back does so within a minute. */
   readonly relayUnpairedMs: number;
@@ -72,8 +72,6 @@ export interface Limits {
 
 /** What a mailbox costs without its bodies: two keys, two sides, an entry in a map. */
 export const MAILBOX_BYTES = 1024;
-/** What a relayed message costs until it is taken, beside its bytes: entries in the queue of a socket. */
-export const RELAY_MESSAGE_BYTES = 512;
 /** The head of an HTTP request: a first message, which is some 100 bytes, and what proxies and browsers add. */
 export const MAX_HEADER_BYTES = 16_384;
 
@@ -95,7 +93,7 @@ export const LIMITS: Limits = {
   guessMemoryMs: 10 * MINUTE,
 
   relaysPerAddress: 64,
-  relays: 2048,
+  relays: 1024,
   relayUnpairedMs: 2 * MINUTE,
   relayBufferedBytes: 256 * 2 ** 10,
   relayKeepMs: 90 * SECOND,

@@ -46,10 +46,20 @@ redis.call('PEXPIRE', relay, keep)
 return 0
 `;
 
-/** ARGV: relay, role, seat. The other end is on its way out, too: who comes now does not meet it. */
+/**
+ * ARGV: relay, role, seat. The other end goes, too: who comes now does not meet it. It has been told why, unless it came just now, and
+ * this end does not know that it did.
+ */
 const LEAVE = `
-if redis.call('HGET', ARGV[1], ARGV[2] .. 's') == ARGV[3] then redis.call('DEL', ARGV[1]) end
+local m = redis.call('HMGET', ARGV[1], ARGV[2] .. 's', other(ARGV[2]) .. 's')
+if m[1] ~= ARGV[3] then return 0 end
+notice(m[2], 'CLOSE 4009')
+redis.call('DEL', ARGV[1])
 return 0
 `;
 
-export const RELAY_SCRIPTS = { enter: PRELUDE + ENTER, keep: PRELUDE + KEEP, leave: LEAVE } as const;
+export const RELAY_SCRIPTS = {
+  enter: PRELUDE + ENTER,
+  keep: PRELUDE + KEEP,
+  leave: PRELUDE + LEAVE,
+} as const;

@@ -10,9 +10,9 @@
  */
 import { CLOSE, decodeClientMessage, type ClientMessage, type CloseCode } from "../wire/rendezvous.ts";
 import { TokenBucket } from "./bucket.ts";
-import type { Connection } from "./connection.ts";
+import { passCost, type Connection } from "./connection.ts";
 import { HOLDER_MS, type Holder } from "./holder.ts";
-import { RELAY_MESSAGE_BYTES, type Limits } from "./limits.ts";
+import type { Limits } from "./limits.ts";
 import type { Metrics } from "./metrics.ts";
 import type { Quota } from "./quota.ts";
 import type { End, Far, Relays } from "./relays.ts";
@@ -56,11 +56,6 @@ const ENDING_TEXT: Readonly<Partial<Record<CloseCode, string>>> = {
   [CLOSE.NO_RELAY]: "this server relays nothing",
 };
 
-/** What a message counts for until it is taken. */
-export function relayCost(message: Uint8Array): number {
-  return message.length + RELAY_MESSAGE_BYTES;
-}
-
 export class RelayEnd implements End {
   readonly #connection: RelayConnection;
   readonly #around: RelaySurroundings;
@@ -69,6 +64,8 @@ export class RelayEnd implements End {
   #state: "new" | "entering" | "waiting" | "paired" | "over" = "new";
   #message: RelayMessage | undefined;
   #far: Far | undefined;
+  /** The message that came with the request. */
+  #first: Uint8Array | undefined;
   /** What came from the other end before it was known here that it is there. */
   #early: Uint8Array[] = [];
   /** Passed on and not taken yet, by cost. */
@@ -92,14 +89,21 @@ export class RelayEnd implements End {
 
   receive(bytes: Uint8Array): void {
     if (this.#state === "new") this.#begin(bytes);
-    else if (this.#state === "paired" && bytes.length > 0) this.#pass(bytes);
-    // Before it is paired nothing is read: this came with the request.
-    else this.close(CLOSE.PROTOCOL);
+    else if (bytes.length === 0) this.close(CLOSE.PROTOCOL);
+    else if (this.#state === "paired") this.#pass(bytes);
+    // Before it is paired nothing is read: this came with the request, which has room for one.
+    else if (this.#first || this.#state === "over") this.close(CLOSE.PROTOCOL);
+    else this.#first = bytes;
   }
 
   /** Closes it from here, for a reason that is not its own. */
   close(code: CloseCode, reason = ENDING_TEXT[code]): void {
     if (this.#end(OTHER_ENDING[code] ?? CLOSE.LEFT)) this.#connection.close(code, reason);
+  }
+
+  /** So much of what was passed to the connection has left for the client. */
+  taken(cost: number): void {
+    this.#far?.acknowledge(cost);
   }
 
   /** The connection has gone, or is about to. */
@@ -154,7 +158,7 @@ export class RelayEnd implements End {
   #pass(bytes: Uint8Array): void {
     if (!this.#spend(bytes.length)) return;
     this.#around.metrics.relayedBytes += bytes.length;
-    this.#outstanding += relayCost(bytes);
+    this.#outstanding += passCost(bytes);
     this.#far?.deliver(bytes);
     this.#steer();
   }
@@ -167,17 +171,15 @@ export class RelayEnd implements End {
     this.#far = far;
     clearTimeout(this.#timer);
     if (this.#message?.role === "waiting") this.#around.metrics.relays++;
+    if (this.#first) this.#pass(this.#first);
     for (const message of this.#early.splice(0)) this.deliver(message);
     this.#steer();
   }
 
   deliver(message: Uint8Array): void {
-    const far = this.#far;
-    if (!far) this.#early.push(message);
+    if (!this.#far) this.#early.push(message);
     else if (this.#spend(message.length)) {
-      this.#connection.pass(message, () => {
-        far.acknowledge(relayCost(message));
-      });
+      this.#connection.pass(message);
       this.#steer();
     }
   }
@@ -230,13 +232,13 @@ export class RelayEnd implements End {
     this.#state = "over";
     clearTimeout(this.#timer);
     this.#early = [];
+    this.#far?.finish(other);
+    this.#far = undefined;
     if (this.#message) {
       this.#around.metrics.relayEnds--;
       this.#around.quota.give(this.#address);
       this.#around.relays.leave(this);
     }
-    this.#far?.finish(other);
-    this.#far = undefined;
     return true;
   }
 

@@ -15,7 +15,7 @@ import { CLOSE, type CloseCode } from "../wire/rendezvous.ts";
 export interface Far {
   /** A message for this end's client. It is not altered any more. */
   deliver(message: Uint8Array): void;
-  /** Of what this end has delivered to the other one, so much (`relayCost`) has left that one's buffers. */
+  /** Of what this end has delivered to the other one, so much (`passCost` in connection.ts) has left that one's buffers. */
   acknowledge(cost: number): void;
   /** The pair is over, and this is what this end's client is closed with. */
   finish(code: CloseCode): void;
@@ -41,7 +41,7 @@ export interface Relays {
    * with what this end must be closed with, if it must. Rejects when the store is in trouble.
    */
   enter(end: End, registration: Registration): Promise<CloseCode | undefined>;
-  /** This end is over. Idempotent; for one that never came in, too. */
+  /** This end is over, and the other one, if there is one, has been told. Idempotent; for one that never came in, too. */
   leave(end: End): void;
 }
 

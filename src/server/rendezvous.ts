@@ -45,7 +45,8 @@ export interface RendezvousOptions {
 }
 
 /** Whom a WebSocket belongs to. */
-type Guest = Pick<Client, "receive" | "closed" | "close"> & Partial<Pick<Client, "notice">>;
+type Guest = Pick<Client, "receive" | "closed" | "close"> &
+  Partial<Pick<Client, "notice"> & Pick<RelayEnd, "taken">>;
 
 /** A draining server closes its clients in so many turns. */
 const DRAIN_TURNS = 20;
@@ -184,6 +185,9 @@ export class Rendezvous {
     connection.listen({
       message: (message) => {
         client.receive(message);
+      },
+      taken: (cost) => {
+        client.taken?.(cost);
       },
       closing: () => {
         // The other end of a relay need not wait for a client that does not answer.

@@ -347,6 +347,9 @@ export class Session implements SessionEvents {
     }
     const lane = new Lane(id, channel, kind === "bulk", relayed);
     if (lane.bulk && this.#bulk().length === 0) this.#bulkSince = performance.now();
+    // Large packets pass on short paths, where one lane will do, whatever busy processes took the path for.
+    if (this.#governor && channel.packet !== undefined && this.#dwarfs(channel.packet))
+      this.#governor = new Governor(0);
     this.#lanes.set(id, lane);
     this.#seenLanes.add(id);
     this.#pulse.heard();
@@ -615,6 +618,12 @@ export class Session implements SessionEvents {
       if (lane.bulk && lane !== this.#control) lanes.push(lane);
     }
     return lanes;
+  }
+
+  /** Whether packets of that size are far larger than those of the bulk lanes there are. */
+  #dwarfs(packet: number): boolean {
+    const bulk = this.#bulk();
+    return bulk.length > 0 && bulk.every((lane) => packet > 2 * (lane.channel.packet ?? Infinity));
   }
 
   #unsettledNotices(): boolean {

@@ -46,12 +46,10 @@ export function createNat(): { inside: string; outside: string } {
  *   full cone          one port outside for each port inside, open to everybody
  *   port-restricted    one port outside for each port inside, open to those places only
  *   symmetric          another port outside for each place, open to that one only
- *   udp blocked        lets TCP out, and nothing else
- *   open               no NAT at all: a public address
  */
-export type NatKind = "full cone" | "port-restricted" | "symmetric" | "udp blocked" | "open";
+export type NatKind = "full cone" | "port-restricted" | "symmetric";
 
-const KINDS: Readonly<Record<Exclude<NatKind, "open">, (inside: string) => string>> = {
+const KINDS: Readonly<Record<NatKind, (inside: string) => string>> = {
   "full cone": (inside) => `
     table ip open {
       chain pre {
@@ -62,31 +60,23 @@ const KINDS: Readonly<Record<Exclude<NatKind, "open">, (inside: string) => strin
     ${RULES.replace("iifname lan accept", "iifname lan accept; iifname wan meta l4proto udp accept")}`,
   "port-restricted": () => RULES,
   symmetric: () => RULES.replace("masquerade", "masquerade fully-random"),
-  "udp blocked": () => RULES.replace("iifname lan accept", "iifname lan meta l4proto tcp accept"),
 };
 
 /**
- * A network for each kind, 10.88.N.0/24 behind a router with 203.0.113.(10 + N), and a public machine with two addresses:
+ * A network for each kind, 10.88.N.0/24 behind a router with 203.0.113.(10 + N), and a public machine:
  *
- *   inside N: 10.88.N.2 ---- 10.88.N.1 :router N: 203.0.113.(10 + N) ---- 203.0.113.5, 203.0.113.6 :outside
+ *   inside N: 10.88.N.2 ---- 10.88.N.1 :router N: 203.0.113.(10 + N) ---- 203.0.113.5 :outside
  */
 export function createNats(kinds: readonly NatKind[]): { insides: readonly string[]; outside: string } {
   const [outside] = createNamespaces(["outside"]);
   ip("-n", outside, "link", "add", "public", "type", "bridge");
-  for (const address of ["203.0.113.5/24", "203.0.113.6/24"])
-    ip("-n", outside, "addr", "add", address, "dev", "public");
+  ip("-n", outside, "addr", "add", "203.0.113.5/24", "dev", "public");
   ip("-n", outside, "link", "set", "public", "up");
   // Elsewhere is nobody, which a sender on the internet is not told: a TURN server ends allocations whose sends fail.
   ip("-n", outside, "route", "add", "default", "dev", "lo");
   const insides = kinds.map((kind, index) => {
-    const [lan, port] = [`10.88.${index + 1}`, `port${index + 1}`];
-    if (kind === "open") {
-      const [open] = createNamespaces(["open"]);
-      cable([open, "eth0", `203.0.113.${index + 11}`], [outside, port]);
-      ip("-n", outside, "link", "set", port, "master", "public");
-      return open;
-    }
     const [inside, router] = createNamespaces(["inside", "router"]);
+    const [lan, port] = [`10.88.${index + 1}`, `port${index + 1}`];
     cable([inside, "eth0", `${lan}.2`], [router, "lan", `${lan}.1`]);
     cable([router, "wan", `203.0.113.${index + 11}`], [outside, port]);
     ip("-n", outside, "link", "set", port, "master", "public");

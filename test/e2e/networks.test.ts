@@ -83,6 +83,13 @@ rootTest("a symmetric NAT and a full cone", async (context) => {
   await expectCell(await createLab("symmetric", "full-cone"), "symmetric", "full-cone", "paste");
 });
 
+rootTest("two machines at home", async (context) => {
+  needs(context, ...PROGRAMS);
+  const lab = await createLab("same-lan");
+  const { remotes } = await expectCell(lab, "same-lan", "same-lan", "code");
+  expect(remotes).toEqual([lab.b.address, lab.a.address]);
+});
+
 rootTest("one router between two subnets, which hairpins", async (context) => {
   needs(context, ...PROGRAMS);
   const { remotes } = await expectCell(await createLab("hairpin"), "hairpin", "hairpin", "code");

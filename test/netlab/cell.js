@@ -51,7 +51,7 @@ const PATIENCE = 180_000;
 export async function runCell(
   lab,
   { waiting, joining, means, expected },
-  { waits = "a", turn = "udp" } = {},
+  { waits = "a", turn = "udp", blockedTurn = "tls" } = {},
 ) {
   const [here, there] = waits === "a" ? [lab.a, lab.b] : [lab.b, lab.a];
   const directory = mkdtempSync(join(scratch(), "cell-"));
@@ -74,7 +74,7 @@ export async function runCell(
     const overs = await Promise.all(sides.map((side) => side.event("over", PATIENCE)));
     return judge(sides, overs, way, expected);
   } catch (error) {
-    return { ...observe(sides), way: "none", statuses: [], errors: [], faults: [error.message] };
+    return { ...observe(sides), way: "none", statuses: [], errors: [], faults: [firstLine(error.message)] };
   } finally {
     await Promise.all(sides.map((side) => side.kill()));
     rmSync(directory, { recursive: true, force: true });
@@ -150,6 +150,11 @@ function judge(sides, overs, way, expected) {
   if (end.status === 0 && !(w.sent === j.received && j.sent === w.received))
     faults.push("what arrived differs");
   return { ...observed, way, statuses, errors, faults };
+}
+
+/** The rest of it is what the sides said, which is told anyway. */
+function firstLine(text) {
+  return text.split("\n")[0];
 }
 
 /** What both have, or each. */

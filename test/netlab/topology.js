@@ -52,9 +52,10 @@ export function load(namespace, ruleset) {
   return feed(namespace, ["nft", "-f", "-"], ruleset);
 }
 
+/** Settings that this kernel does not know are passed over. */
 function set(namespace, settings) {
   const words = Object.entries(settings).map(([name, value]) => `${name}=${value}`);
-  return run("ip", "netns", "exec", namespace, "sysctl", "-qw", ...words);
+  return run("ip", "netns", "exec", namespace, "sysctl", "-eqw", ...words);
 }
 
 /** A veth pair; both ends are up. */
@@ -141,13 +142,16 @@ class Lan {
     this.#bridge = bridge;
   }
 
-  build() {
+  async build() {
     const bridge = this.#bridge;
-    return batch(this.#namespace, [
+    await batch(this.#namespace, [
       `link add ${bridge} type bridge`,
       `link set ${bridge} up`,
       ...this.subnet.configure(bridge, GATEWAY),
     ]);
+    // Where br_netfilter is loaded, the router's rules would see frames on the bridge, and what is to go back to its sender be lost there.
+    const passing = "net.bridge.bridge-nf-call-iptables=0";
+    await run("ip", "netns", "exec", this.#namespace, "sysctl", "-eqw", passing);
   }
 
   async plug(namespace, device) {

@@ -189,6 +189,70 @@ describe("two networks", () => {
   });
 });
 
+/** What the lab's networks do, in the lab's words (test/netlab/kinds.js), and what theory says there of two of them. */
+interface LabKind {
+  readonly ipv4: readonly { readonly mapping: string; readonly filtering: string }[] | undefined;
+  readonly ipv6: boolean;
+  readonly out: string;
+  readonly opensPorts: boolean;
+}
+
+const load = (name: string): Promise<unknown> =>
+  import(new URL(`../netlab/${name}`, import.meta.url).href) as Promise<unknown>;
+const lab = (await load("kinds.js")) as { KINDS: Readonly<Record<string, LabKind>> };
+const theory = (await load("expectations.js")) as {
+  expectedWay(one: string, other: string, means: "paste" | "paste-turn" | "code"): Way;
+};
+
+function reportOfKind({ ipv4, ipv6, out, opensPorts }: LabKind): Report {
+  const has = (what: "mapping" | "filtering", value: string): boolean =>
+    ipv4?.some((nat) => nat[what] === value) ?? false;
+  const udp = out === "all" ? "works" : "blocked";
+  const four: FamilyReport = {
+    udp: ipv4 ? udp : "none",
+    mapping:
+      ipv4?.length === 0
+        ? "none"
+        : has("mapping", "address-and-port-dependent")
+          ? "dependent"
+          : "independent",
+    filtering: has("filtering", "address-and-port-dependent")
+      ? "address-and-port"
+      : has("filtering", "address-dependent")
+        ? "address"
+        : "independent",
+    hairpin: "no",
+  };
+  const six: FamilyReport = ipv6 ? family("none", "address-and-port") : NO_IPV6;
+  return side(four, { ipv6: six, portMapping: opensPorts ? "yes" : "no" });
+}
+
+test("the lab's theory, which knows nothing of this one, says the same", () => {
+  const names = Object.keys(lab.KINDS);
+  expect(names.length).toBeGreaterThan(10);
+  for (const one of names)
+    for (const other of names) {
+      const [here, there] = [one, other].map((name) => {
+        const kind = lab.KINDS[name];
+        if (!kind) throw new Error(name);
+        return reportOfKind(kind);
+      }) as [Report, Report];
+      const apart = [here.ipv4, there.ipv4].some(({ udp }) => udp === "none") && ways(here, there) !== DIRECT;
+      for (const means of ["paste", "paste-turn", "code"] as const) {
+        // In theory a TURN server joins IPv4 to IPv6, but the ICE library below makes no such pair.
+        if (means === "paste-turn" && apart) continue;
+        const { way, atWorst } = outcome(
+          here,
+          there,
+          means === "code" ? "code" : "paste",
+          means === "paste-turn",
+        );
+        const expected = theory.expectedWay(one, other, means);
+        expect([way, atWorst], `${one}, ${other}, ${means}`).toEqual([expected, expected]);
+      }
+    }
+});
+
 describe("reports", () => {
   test("hold all that a prediction needs, and read the same again", () => {
     for (const ipv4 of Object.values(IPV4))

@@ -72,7 +72,6 @@ class EtherChannel implements Channel {
 }
 
 class EtherPeer implements Peer {
-  readonly rtt = undefined;
   state: PeerState = "checking";
   channel: EtherChannel | undefined;
   datagrams: EtherChannel | undefined;
@@ -101,6 +100,10 @@ class EtherPeer implements Peer {
     this.#timer = setTimeout(() => {
       this.enter("failed");
     }, ICE_MS);
+  }
+
+  get rtt(): number {
+    return Math.floor(2 * this.host.ether.delayMs);
   }
 
   addCandidate(candidate: Candidate): void {

@@ -147,8 +147,11 @@ export class GoBetween {
     const seat = new Seat(this);
     this.seats.add(seat);
     for (const text of protocols)
-      if (text.startsWith(FIRST_MESSAGE_PREFIX))
-        this.take(seat, decodeClientMessage(fromBase64url(text.slice(FIRST_MESSAGE_PREFIX.length))));
+      if (text.startsWith(FIRST_MESSAGE_PREFIX)) {
+        const message = fromBase64url(text.slice(FIRST_MESSAGE_PREFIX.length));
+        if (seat.relay === undefined) this.take(seat, decodeClientMessage(message));
+        else this.relayed(seat, message);
+      }
     return seat;
   };
 

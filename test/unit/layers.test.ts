@@ -42,7 +42,7 @@ const ROOMS: Readonly<Record<string, Room>> = {
     imports: ["errors", "transport"],
     types: ["apps", "signalling", "doctor"],
     node: true,
-    packages: ["node-datachannel", "ws", "https-proxy-agent", "proxy-from-env", "multicast-dns"],
+    packages: ["node-datachannel", "ws", "proxy-from-env", "multicast-dns"],
     apart: true,
   },
   lan: { imports: ["errors", "node", "server"], types: ["connect"], packages: [] },

@@ -4,7 +4,8 @@ import { once } from "node:events";
 import { connect, type Socket } from "node:net";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { TokenBucket } from "../../src/server/bucket.ts";
-import { LIMITS, RELAY_MESSAGE_BYTES } from "../../src/server/limits.ts";
+import { LIMITS } from "../../src/server/limits.ts";
+import { passCost } from "../../src/server/connection.ts";
 import { MemoryStore } from "../../src/server/memory.ts";
 import { Metrics } from "../../src/server/metrics.ts";
 import { Quota } from "../../src/server/quota.ts";
@@ -43,10 +44,11 @@ class FakeConnection {
   reading = true;
   code: number | undefined;
   reason: string | undefined;
-  readonly queue: { readonly message: Uint8Array; readonly taken: () => void }[] = [];
+  readonly queue: Uint8Array[] = [];
+  end: RelayEnd | undefined;
 
-  pass(message: Uint8Array, taken: () => void): void {
-    this.queue.push({ message, taken });
+  pass(message: Uint8Array): void {
+    this.queue.push(message);
   }
 
   pause(): void {
@@ -63,11 +65,12 @@ class FakeConnection {
   }
 
   take(): void {
-    this.queue.shift()?.taken();
+    const message = this.queue.shift();
+    if (message) this.end?.taken(passCost(message));
   }
 
   get bytes(): number {
-    return this.queue.reduce((sum, { message }) => sum + message.length, 0);
+    return this.queue.reduce((sum, { length }) => sum + length, 0);
   }
 }
 
@@ -85,6 +88,7 @@ function ends(options: RelayOptions = {}): Record<Role, { connection: FakeConnec
     const connection = new FakeConnection();
     connection.pause();
     const end = new RelayEnd(connection, around, "192.0.2.1");
+    connection.end = end;
     onTestFinished(() => {
       end.closed();
     });
@@ -101,26 +105,59 @@ describe("what is passed on and not taken is bounded", () => {
     const { waiting, joining } = ends();
     expect(waiting.connection.reading).toBe(true);
     const message = new Uint8Array(size);
-    const cost = size + RELAY_MESSAGE_BYTES;
+    const cost = passCost(message);
     const fill = (): void => {
-      while (waiting.connection.reading) waiting.end.receive(message);
+      // One that is never told to wait ends as well.
+      for (let i = 0; i < 100_000 && waiting.connection.reading; i++) waiting.end.receive(message);
     };
     fill();
     const most = joining.connection.queue.length * cost;
     expect(most).toBeGreaterThan(LIMITS.relayBufferedBytes);
     expect(most).toBeLessThanOrEqual(LIMITS.relayBufferedBytes + cost);
     // Read on when half of it is taken, not before, and then up to the same bound.
-    for (let i = 0; i < 50; i++) {
-      while (!waiting.connection.reading) {
-        expect(joining.connection.queue.length * cost).toBeGreaterThan(LIMITS.relayBufferedBytes / 2);
-        joining.connection.take();
-      }
+    for (let i = 0; i < 3; i++) {
+      while (!waiting.connection.reading) joining.connection.take();
+      const left = joining.connection.queue.length * cost;
+      expect(left).toBeLessThanOrEqual(LIMITS.relayBufferedBytes / 2);
+      expect(left).toBeGreaterThan(LIMITS.relayBufferedBytes / 2 - cost);
       fill();
       expect(joining.connection.queue.length * cost).toBeLessThanOrEqual(LIMITS.relayBufferedBytes + cost);
     }
     // The other direction has nothing to do with it.
     expect(joining.connection.reading).toBe(true);
   });
+});
+
+test("what the other end says before this one knows of it is kept", () => {
+  const around = {
+    // As from Redis: the answer is under way when the other end speaks already.
+    relays: { enter: () => new Promise<undefined>(() => undefined), leave: () => undefined },
+    limits: LIMITS,
+    metrics: new Metrics(),
+    quota: new Quota(1, 1),
+    options: {},
+    holder: undefined,
+  };
+  const connection = new FakeConnection();
+  const end = new RelayEnd(connection, around, "192.0.2.1");
+  connection.end = end;
+  onTestFinished(() => {
+    end.closed();
+  });
+  end.receive(encodeClientMessage(relayMessage("waiting", newKey())));
+  end.deliver(Uint8Array.of(1));
+  end.deliver(Uint8Array.of(2));
+  expect(connection.queue).toEqual([]);
+  const acknowledged: number[] = [];
+  end.pair({
+    deliver: () => undefined,
+    acknowledge: (cost) => acknowledged.push(cost),
+    finish: () => undefined,
+  });
+  end.deliver(Uint8Array.of(3));
+  expect(connection.queue).toEqual([1, 2, 3].map((byte) => Uint8Array.of(byte)));
+  while (connection.queue.length > 0) connection.take();
+  expect(acknowledged).toEqual(Array(3).fill(passCost(Uint8Array.of(1))));
 });
 
 describe("volume", () => {

@@ -3,6 +3,7 @@ import { createClient } from "@redis/client";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { MemoryStore } from "../../src/server/memory.ts";
 import { RedisStore } from "../../src/server/redis-store.ts";
+import type { End, Far } from "../../src/server/relays.ts";
 import type { Store } from "../../src/server/store.ts";
 import { toBase64url } from "../../src/wire/bytes.ts";
 import {
@@ -37,6 +38,22 @@ async function servers(
 ): Promise<[Server, Server]> {
   const one = await serve({ ...options, store: open(options.limits) });
   return [one, kind === "memory" ? one : await serve({ ...options, store: open(options.limits) })];
+}
+
+/** An end that does nothing, and knows what it was told. */
+function fakeEnd(): End & { far: Far | undefined; readonly finished: Promise<CloseCode> } {
+  let finish: (code: CloseCode) => void = () => undefined;
+  const finished = new Promise<CloseCode>((resolve) => (finish = resolve));
+  return {
+    far: undefined,
+    finished,
+    pair(far) {
+      this.far = far;
+    },
+    deliver: () => undefined,
+    acknowledge: () => undefined,
+    finish,
+  };
 }
 
 function concatenated(...parts: readonly Uint8Array[]): Buffer {
@@ -260,18 +277,26 @@ describe("RELAY", () => {
     expect(await server.visit({ protocols }).closed).toBe(CLOSE.PROTOCOL);
   });
 
-  test("is all that the request may say", async () => {
+  test("and one message for the other end are all that the request may say", async () => {
     const server = await serve({ store: new MemoryStore() });
     const [name, key] = [newKey(), newKey()];
     const one = relayMessage("waiting", name, key);
-    for (const more of [
-      relayMessage("waiting", name),
-      relayMessage("joining", name),
-      { type: "RENEW" } as const,
-    ])
-      expect(await server.visit({ protocols: encoded(one, more) }).closed).toBe(CLOSE.PROTOCOL);
+    const more = { type: "RENEW" } as const;
+    expect(
+      await server.visit({ protocols: encoded(one, more, { type: "RELEASE", outcome: "left" }) }).closed,
+    ).toBe(CLOSE.PROTOCOL);
     // And none of them is left behind.
     await relayPair(server, server, name);
+  });
+
+  test("what came with the request goes to the other end, before all else", async () => {
+    const server = await serve({ store: new MemoryStore() });
+    const [name, more] = [newKey(), { type: "RENEW" } as const];
+    const waiting = server.visit({ protocols: encoded(relayMessage("waiting", name), more) });
+    const joining = server.visit({ protocols: encoded(relayMessage("joining", name)) });
+    expect(Buffer.from(await joining.hearBytes())).toEqual(Buffer.from(encodeClientMessage(more)));
+    await through(waiting, joining);
+    await through(joining, waiting);
   });
 
   test("RELAY as a relayed message is one like any other", async () => {
@@ -388,6 +413,33 @@ describe("a server that goes", () => {
     }
   });
 
+  redisTest("while the other end comes: that one does not wait for it", async () => {
+    const url = (await sharedRedis()).url();
+    const [one, two] = [new RedisStore(url), new RedisStore(url)];
+    for (const store of [one, two]) {
+      await store.start({ notice: () => undefined, lost: () => undefined, relaysLost: () => undefined });
+      onTestFinished(() => store.close());
+    }
+    let met = 0;
+    for (let i = 0; i < 100; i++) {
+      const name = newKey();
+      const early = fakeEnd();
+      await one.relays.enter(early, { role: "waiting", name, key: newKey() });
+      const late = fakeEnd();
+      // Nobody knows which of these is first, nor who hears of it when.
+      const entered = two.relays.enter(late, { role: "joining", name, key: newKey() });
+      if (i % 2 === 0) await new Promise((resolve) => setImmediate(resolve));
+      one.relays.leave(early);
+      expect(await entered).toBeUndefined();
+      if (late.far) {
+        met++;
+        expect(await late.finished).toBe(CLOSE.LEFT);
+      }
+      two.relays.leave(late);
+    }
+    expect(met).toBeGreaterThan(0);
+  });
+
   redisTest("without a word: its ends count as gone in time", async () => {
     const url = (await sharedRedis()).url();
     const limits = { relayKeepMs: 600 };
@@ -395,15 +447,7 @@ describe("a server that goes", () => {
     await dead.start({ notice: () => undefined, lost: () => undefined, relaysLost: () => undefined });
     const server = await serve({ store: new RedisStore(url, limits), limits });
     const seat = (name: Uint8Array): Promise<CloseCode | undefined> =>
-      dead.relays.enter(
-        {
-          pair: () => undefined,
-          deliver: () => undefined,
-          acknowledge: () => undefined,
-          finish: () => undefined,
-        },
-        { role: "waiting", name, key: newKey() },
-      );
+      dead.relays.enter(fakeEnd(), { role: "waiting", name, key: newKey() });
     const [paired, lonely] = [newKey(), newKey()];
     expect(await Promise.all([seat(paired), seat(lonely)])).toEqual([undefined, undefined]);
     const joining = relay(server, "joining", { name: paired });
