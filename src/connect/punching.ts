@@ -44,8 +44,10 @@ export class Punching {
 
   /** The session goes by the relay from now on. */
   begin(): void {
-    this.end();
+    this.#stop?.abort();
     this.#stop = new AbortController();
+    // What the other side has said may have come a moment earlier.
+    this.#mine = undefined;
     this.#arm(PATIENCE_MS);
   }
 

@@ -76,8 +76,9 @@ async function fromMany(
   const locals = ports ? shuffled(...ports) : undefined;
   const open = async (): Promise<Socket | undefined> => {
     if (!locals) return openSocket(0, bind);
-    for (const local of locals) {
-      const socket = await openSocket(local, bind);
+    // No for: leaving it would end the generator.
+    for (let next = locals.next(); !next.done; next = locals.next()) {
+      const socket = await openSocket(next.value, bind);
       if (socket) return socket;
     }
     return undefined;
@@ -96,9 +97,9 @@ async function fromMany(
       socket.on("message", (message, from) => {
         if (from.address !== address || from.port !== port) return;
         if (same(message, theirs.answer)) resolve({ local: socket.address().port, address, port });
-        else if (same(message, theirs.call) && answers++ < MAX_ANSWERS) send(socket, ours.answer, from);
+        else if (same(message, theirs.call) && answers++ < MAX_ANSWERS) void send(socket, ours.answer, from);
       });
-      send(socket, ours.call, { address, port });
+      void send(socket, ours.call, { address, port });
     });
     if (sockets.length < LEAST_SOCKETS) throw new Error("too few sockets");
   });
@@ -123,9 +124,7 @@ async function fromOne(
       if (found !== undefined || from.address !== address) return;
       if (!same(message, theirs.call) && !same(message, theirs.answer)) return;
       found = from.port;
-      pace(FAREWELLS, 1000 / FAREWELL_MS, signal, () => {
-        send(one, ours.answer, from);
-      }).then(
+      pace(FAREWELLS, 1000 / FAREWELL_MS, signal, () => send(one, ours.answer, from)).then(
         () => {
           resolve({ local, address, port: from.port });
         },
@@ -136,7 +135,7 @@ async function fromOne(
     const ports = shuffled(FIRST_PORT, LAST_PORT);
     await pace(CALLS, CALLS_PER_SECOND, signal, () => {
       const next = found === undefined ? ports.next() : undefined;
-      if (next?.done === false) send(one, ours.call, { address, port: next.value });
+      if (next?.done === false) void send(one, ours.call, { address, port: next.value });
     });
   });
 }
@@ -205,12 +204,17 @@ function close(socket: Socket): Promise<void> {
   });
 }
 
+/** Resolves when it is gone, or cannot go. */
 function send(
   socket: Socket,
   bytes: Uint8Array,
   to: { readonly address: string; readonly port: number },
-): void {
-  socket.send(bytes, to.port, to.address, () => undefined);
+): Promise<void> {
+  return new Promise((resolve) => {
+    socket.send(bytes, to.port, to.address, () => {
+      resolve();
+    });
+  });
 }
 
 function same(message: Uint8Array, tag: Uint8Array): boolean {
