@@ -125,11 +125,13 @@ function expect(here: Side, there: Side, { by, turn, sameNetwork }: Manner): Exp
   const unmet = [here, there].map(({ rendezvous }, i) => (rendezvous ? [] : [WHERE[i]])).flat();
   if (by === "code" && unmet.length > 0)
     return { way: "none", why: `the rendezvous is out of reach ${unmet.join(" and ")}` };
-  const { direct, why } = tryDirect(here, there, sameNetwork);
+  const { direct, why, punchable = false } = tryDirect(here, there, sameNetwork);
   if (direct) return { way: "direct", why };
   if (turn && here.families.some((family) => there.families.includes(family)))
     return { way: "turn", why: `${why}; a TURN server carries it${overStreams(here, there)}` };
-  if (by === "code") return { way: "relay", why: `${why}; the rendezvous carries it, sealed` };
+  // From one socket to 256 of the other side's: connect/punching.ts.
+  const later = punchable ? ", and after some seconds hole punching may find a direct path" : "";
+  if (by === "code") return { way: "relay", why: `${why}; the rendezvous carries it, sealed${later}` };
   return { way: "none", why };
 }
 
@@ -140,9 +142,16 @@ function overStreams(here: Side, there: Side): string {
   return blocked.length === 0 ? "" : `, which has to be named ${blocked.join(" and ")}, over TCP or TLS`;
 }
 
-function tryDirect(here: Side, there: Side, sameNetwork: boolean): { direct: boolean; why: string } {
-  const yes = (why: string): { direct: boolean; why: string } => ({ direct: true, why });
-  const no = (why: string): { direct: boolean; why: string } => ({ direct: false, why });
+interface Direct {
+  readonly direct: boolean;
+  readonly why: string;
+  /** Only one of the two NATs is in the way. */
+  readonly punchable?: boolean;
+}
+
+function tryDirect(here: Side, there: Side, sameNetwork: boolean): Direct {
+  const yes = (why: string): Direct => ({ direct: true, why });
+  const no = (why: string): Direct => ({ direct: false, why });
   if (here.ipv6 && there.ipv6 && (admits(here.ipv6, there.ipv6) || admits(there.ipv6, here.ipv6)))
     return yes("both have IPv6");
   const [a, b] = [here.ipv4, there.ipv4];
@@ -172,9 +181,11 @@ function tryDirect(here: Side, there: Side, sameNetwork: boolean): { direct: boo
   if (symmetricHere && symmetricThere)
     return no("both NATs are symmetric: neither side can know from which port the other calls");
   const [symmetric, other] = symmetricHere ? WHERE : [WHERE[1], WHERE[0]];
-  return no(
-    `the NAT ${symmetric} is symmetric: it calls from a port that nobody knows beforehand, and ${other} only known ports are let in`,
-  );
+  return {
+    direct: false,
+    why: `the NAT ${symmetric} is symmetric: it calls from a port that nobody knows beforehand, and ${other} only known ports are let in`,
+    punchable: true,
+  };
 }
 
 /** Whether what `from` sends to the address that `to` told it comes in, once `to` has called the address that `from` told. */

@@ -178,6 +178,18 @@ describe("two networks", () => {
     expect(outcome(blocked, side(of("udp-blocked")), "code").why).toMatch(/UDP does not pass here and there/);
   });
 
+  test("hole punching is hoped for where one NAT is in the way, and where there is a session to begin with", () => {
+    const [restricted, symmetric] = [side(of("port-restricted")), side(of("symmetric"))];
+    expect(outcome(restricted, symmetric, "code").why).toMatch(/hole punching may find a direct path/);
+    expect(outcome(symmetric, restricted, "code").why).toMatch(/hole punching/);
+    for (const [one, other, by] of [
+      [symmetric, side(of("symmetric")), "code"],
+      [symmetric, side(of("udp-blocked")), "code"],
+      [restricted, symmetric, "paste"],
+    ] as const)
+      expect(outcome(one, other, by).why).not.toMatch(/hole punching/);
+  });
+
   test("one paste is enough where anybody can be called", () => {
     for (const kind of Object.keys(IPV4)) {
       const { onePaste } = predict(side(of(kind)), side(of("port-restricted")));
