@@ -300,6 +300,8 @@ class Program {
 
   /** Ends the program, its feed and its drain: SIGTERM (SIGINT for one under `time`, which survives that), then SIGKILL. */
   async kill() {
+    // Its process id may be somebody else's by now.
+    if (this.#gone) return this.exited;
     kill(-this.pid, this.#usageFile ? "SIGINT" : "SIGTERM");
     const timer = setTimeout(() => kill(-this.pid, "SIGKILL"), KILL_PATIENCE);
     const exit = await this.exited;

@@ -38,7 +38,16 @@ function routerOf(host) {
 function current() {
   if (!existsSync(STATE)) return undefined;
   const state = JSON.parse(readFileSync(STATE, "utf8"));
-  return existsSync(`/proc/${state.pid}`) ? state : undefined;
+  return holds(state.pid) ? state : undefined;
+}
+
+/** Whether that process is still the one that holds a lab: process ids come again. */
+function holds(pid) {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, "utf8").includes("\0hold\0");
+  } catch {
+    return false;
+  }
 }
 
 function expectLab() {
@@ -124,5 +133,5 @@ export async function act([side, deed, ...rest]) {
 export async function down() {
   const { pid } = expectLab();
   process.kill(pid, "SIGTERM");
-  while (existsSync(`/proc/${pid}`)) await new Promise((resolve) => setTimeout(resolve, 20));
+  while (holds(pid)) await new Promise((resolve) => setTimeout(resolve, 20));
 }
