@@ -88,6 +88,7 @@ async function leave(status: number): Promise<never> {
 
 /** The reader of our output has gone: end as `cat` would, by the signal. */
 async function dieOfPipe(): Promise<never> {
+  await settled();
   // Node ignores SIGPIPE; taking a listener off again puts the default action back.
   const ignore = (): void => undefined;
   process.on("SIGPIPE", ignore);

@@ -105,13 +105,13 @@ export class Attempt {
       meetAgain:
         rendezvous === undefined
           ? undefined
-          : (oncandidates) =>
+          : (events) =>
               meetAgain({
                 openSocket: this.#platform.openSocket,
                 url: rendezvous,
                 keys,
                 role: this.#role,
-                oncandidates,
+                ...events,
                 onlog: this.log,
               }),
     });

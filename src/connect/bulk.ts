@@ -18,6 +18,8 @@ export { ETHERNET_MTU, SAFE_MTU };
 const MAX_PENDING = 8;
 /** Bulk channels of both sides together. */
 const MAX_LANES = 130;
+/** The same through a relay, where each is a connection to somebody else's server, and one of each side is all that is of use. */
+const MAX_RELAYED_LANES = 4;
 /** Local addresses of a socket on a known network come at once; reflexive ones are sent after. Milliseconds. */
 const GATHER_MS = 30;
 /** A channel that does not stand after this has failed. */
@@ -198,7 +200,7 @@ export class Bulk {
 
   /** Whether there is room for another bulk channel. */
   get #room(): boolean {
-    return this.#pending.size + this.#session.lanes.bulk < MAX_LANES;
+    return this.#pending.size + this.#session.lanes.bulk < (this.#relayed ? MAX_RELAYED_LANES : MAX_LANES);
   }
 
   /**

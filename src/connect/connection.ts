@@ -12,6 +12,7 @@
  */
 import { asDcpipeError, DcpipeError } from "../errors.ts";
 import { Session } from "../session/session.ts";
+import type { Channel } from "../transport/channel.ts";
 import type { MapPort } from "../transport/mapping.ts";
 import type { NatMapping, Punch } from "../transport/nat.ts";
 import type { Candidate, PeerPath } from "../transport/peer.ts";
@@ -27,8 +28,12 @@ import { RelayWay } from "./relaying.ts";
 
 /** From here on the handshake's round-trip time, in whole ms, is told as it is; below, the session's own is awaited. */
 const KNOWN_RTT_MS = 10;
+/** A machine is always reached there by itself. */
+const LOOPBACK = /^(127\.|::1$)/;
 /** Known addresses get this long, and as much again at random, before the rendezvous is asked to carry new ones. */
 const MEET_AGAIN_MS = 1000;
+/** A mailbox that has come to an end is opened anew after so long, and as much again at random: the machine may have been offline. */
+const REOPEN_MS = 5000;
 /** Packets that find their way do so in less, on a short path; then the relay is not troubled. */
 const RELAY_LEAD_MS = 100;
 /** A session that was direct will be so again, if the other side is there. */
@@ -97,7 +102,7 @@ export interface ConnectionOptions {
   /** Addresses of this side as they are found, for signalling that takes them one by one. */
   readonly oncandidates?: ((candidates: readonly Candidate[]) => void) | undefined;
   /** A way to exchange addresses anew when all channels are lost. */
-  readonly meetAgain?: ((oncandidates: (candidates: readonly Candidate[]) => void) => Meeting) | undefined;
+  readonly meetAgain?: ((events: MeetingEvents) => Meeting) | undefined;
   readonly signalling: Tried["signalling"];
   /** Why there is no relay, where there is none. */
   readonly withoutRelay?: "off" | "none" | undefined;
@@ -105,6 +110,13 @@ export interface ConnectionOptions {
   readonly relay?: RelayPlace | undefined;
   /** Nothing but that relay may be used. */
   readonly onlyRelay?: boolean | undefined;
+}
+
+export interface MeetingEvents {
+  /** Addresses of the other side. */
+  readonly oncandidates: (candidates: readonly Candidate[]) => void;
+  /** It has come to an end that was not of our making. */
+  readonly onover: () => void;
 }
 
 /** A place where both sides of a lost session tell each other their addresses of the moment. */
@@ -250,10 +262,7 @@ export class Connection {
         }
         this.#relay?.stop();
         this.#wasDirect = true;
-        this.#stand(epoch, (session) => {
-          if (alone) this.#bulk?.hold();
-          session.attach(channel, epoch * 65536, "control");
-        });
+        this.#stand(channel, epoch, false, alone);
       },
       (error: unknown) => {
         this.#pursuing = false;
@@ -274,7 +283,7 @@ export class Connection {
       // Where no STUN server is heard, UDP does not get out.
       const silent = asksStun && !this.#session ? stun.then((server) => (server ? timer : undefined)) : timer;
       await Promise.race([timer, silent]);
-      if (this.#session && this.#session.state !== "down") return;
+      if (this.#session?.connected === true) return;
     }
     if (this.#stopped) return;
     const relayed = await relay.meet();
@@ -291,33 +300,37 @@ export class Connection {
     }
     const { channel, epoch } = relayed;
     // It may have been too late by a moment.
-    if (this.#session && this.#session.state !== "down") {
+    if (this.#session?.connected === true) {
       channel.close();
       return;
     }
     this.#direct.relaxed = true;
-    this.#stand(epoch, (session) => {
-      session.attach(channel, epoch * 65536, "control", true);
-    });
+    this.#stand(channel, epoch, true);
     this.#tell(this.#direct.local);
     this.#pursue();
   }
 
   /** A control channel stands: the first of the session, or the first after all were lost, or one better than the relay. */
-  #stand(epoch: number, attach: (session: Session) => void): void {
+  #stand(channel: Channel, epoch: number, relayed: boolean, alone = false): void {
     clearTimeout(this.#deadline);
     clearTimeout(this.#settleTimer);
     const session = this.#session ?? this.#begin(epoch);
     this.#bulk?.restart(epoch);
-    attach(session);
-    this.#endMeeting(true);
-    this.#onRelay = session.relayed;
-    if (session.relayed) {
-      this.#settle();
-      this.#punching?.begin();
-    } else {
-      this.#punching?.end();
-      this.#stood(session);
+    if (alone) this.#bulk?.hold();
+    session.attach(channel, epoch * 65536, "control", relayed);
+    // Else it was over before it began, as the session has said, and what follows is under way.
+    if (session.connected) {
+      this.#endMeeting(true);
+      this.#onRelay = session.relayed;
+      if (session.relayed) {
+        this.#settle();
+        this.#punching?.begin();
+      } else {
+        this.#punching?.end();
+        this.#stood(session);
+      }
+      // The other side has given up this direct path already: the next one is looked for.
+      if (session.relayed && !relayed) this.#pursue();
     }
     this.#resolveSession(session);
   }
@@ -355,7 +368,7 @@ export class Connection {
     const rtt = this.#direct.link?.peer.rtt ?? 0;
     if (rtt >= KNOWN_RTT_MS) {
       queueMicrotask(() => {
-        this.#report("connected", rtt);
+        if (!this.#told) this.#report("connected", rtt);
       });
     } else if (session.rtt > 0) this.#report("connected");
     else
@@ -414,7 +427,7 @@ export class Connection {
   /** The direct path is gone before the relay was left. */
   #fallBack(): void {
     this.#onRelay = true;
-    this.#report("path");
+    this.#report(this.#told ? "path" : "connected");
     this.#pursue();
     this.#punching?.begin();
   }
@@ -423,8 +436,9 @@ export class Connection {
     const { reconnectMs, onevent } = this.#options;
     if (!this.#session || this.#stopped) return;
     clearTimeout(this.#settleTimer);
-    if (!this.#told) this.#report("connected");
-    onevent({ event: "reconnecting", reason });
+    // A relay that was left for a path that the other side had first, or for which it was too late, has not been told of.
+    if (!this.#told && !this.#onRelay) this.#report("connected");
+    if (this.#toldPath !== undefined) onevent({ event: "reconnecting", reason });
     this.#toldPath = undefined;
     this.#punching?.end();
     this.#bulk?.restart(this.#direct.nextEpoch);
@@ -439,15 +453,7 @@ export class Connection {
         );
       }, reconnectMs);
     }
-    if (!this.#meeting) {
-      clearTimeout(this.#meetTimer);
-      this.#meetTimer = setTimeout(
-        () => {
-          this.#openMeeting();
-        },
-        MEET_AGAIN_MS * (1 + Math.random()),
-      );
-    }
+    if (!this.#meeting) this.#meetIn(MEET_AGAIN_MS);
     this.#direct.relaxed = false;
     this.#pursue();
     void this.#call(this.#wasDirect ? RELAY_AGAIN_MS : 0);
@@ -459,16 +465,35 @@ export class Connection {
     this.#openMeeting();
   }
 
+  /** Opens the mailbox after so many ms, and as many again at random. */
+  #meetIn(milliseconds: number): void {
+    clearTimeout(this.#meetTimer);
+    this.#meetTimer = setTimeout(
+      () => {
+        this.#openMeeting();
+      },
+      milliseconds * (1 + Math.random()),
+    );
+  }
+
   #openMeeting(): void {
     clearTimeout(this.#meetTimer);
     if (this.#meeting || this.#stopped) return;
-    this.#meeting = this.#options.meetAgain?.((candidates) => {
-      this.#direct.addCandidates(candidates);
-      // It is there, but not where we listen.
-      if (this.#suspicious && this.#session && this.#session.state !== "down")
-        this.#session.drop("the other side looks for us");
+    const meeting = this.#options.meetAgain?.({
+      oncandidates: (candidates) => {
+        this.#direct.addCandidates(candidates);
+        // It is there, but not where we listen.
+        if (this.#suspicious && this.#session?.connected === true)
+          this.#session.drop("the other side looks for us");
+      },
+      onover: () => {
+        if (this.#meeting !== meeting) return;
+        this.#meeting = undefined;
+        this.#meetIn(REOPEN_MS);
+      },
     });
-    this.#meeting?.post(this.#direct.local);
+    this.#meeting = meeting;
+    meeting?.post(this.#direct.local);
   }
 
   #endMeeting(met: boolean): void {
@@ -482,7 +507,9 @@ export class Connection {
     void this.#direct.networkChanged();
     const session = this.#session;
     if (!session || session.state === "down" || session.state === "closed") return;
-    const hosts = this.#direct.local.filter(({ type }) => type === "host");
+    const hosts = this.#direct.local.filter(
+      ({ type, address }) => type === "host" && !LOOPBACK.test(address),
+    );
     if (!session.relayed && hosts.length > 0 && hosts.every(({ address }) => !addresses.has(address)))
       session.drop("this machine has another address");
     else session.probe();

@@ -44,6 +44,11 @@ const REST_MS = 60_000;
  * other's third try is the one that fits. Never back: an epoch's channel numbers are used once.
  */
 const EPOCH_OFFSETS = [0, 0, 1];
+/**
+ * Addresses of the other side that are kept: those of the start, and the latest. libjuice takes thirty and drops what comes behind, which
+ * would be the latest; some are added while it runs.
+ */
+const MAX_KNOWN = MAX_CANDIDATES + 8;
 /** STUN and gathering together must not hold a token up for more than this. */
 export const GATHER_MS = 2000;
 
@@ -108,7 +113,8 @@ export class Direct {
   #stun: StunServer | undefined;
   #stunKnown = false;
   #port: number | undefined;
-  #portMapping: PortMapping | "asked" | undefined;
+  /** The mapping, or the asking for it: one for each network. */
+  #portMapping: PortMapping | symbol | undefined;
   #mapped: Candidate | undefined;
   readonly #abort = new AbortController();
   /** The last epoch in which both sides have met, -1 before the first. */
@@ -176,7 +182,7 @@ export class Direct {
     const fresh: Candidate[] = [];
     for (const { type, address, port } of candidates) {
       if (this.#remote.some((known) => known.address === address && known.port === port)) continue;
-      if (this.#remote.length >= 2 * MAX_CANDIDATES) this.#remote.splice(MAX_CANDIDATES, 1);
+      if (this.#remote.length >= MAX_KNOWN) this.#remote.splice(MAX_CANDIDATES, 1);
       this.#remote.push({ type, address, port });
       fresh.push({ type, address, port });
     }
@@ -230,8 +236,10 @@ export class Direct {
       } catch (error) {
         const failure = asDcpipeError(error, "ICE_FAILED");
         this.#options.log(`try ${this.tries}: ${failure.message}`);
-        // The port of a hole may be somebody else's by now.
-        if (FATAL.has(failure.code) && !(hole && failure.code === "USAGE")) throw failure;
+        // An address or port that we had comes back, or there is another one; that of a hole may be somebody else's by now.
+        const mayReturn = failure.code === "USAGE" && (this.#epoch >= 0 || hole !== undefined);
+        if (FATAL.has(failure.code) && !mayReturn) throw failure;
+        if (mayReturn && !hole) this.#port = undefined;
         await this.#pause(PAUSE_MS);
       }
     }
@@ -332,7 +340,7 @@ export class Direct {
       clearTimeout(timer);
       this.#restart = undefined;
       if (link.peer.channel) this.#opened = true;
-      else if (this.link === link) this.link = undefined;
+      if (this.link === link && link.peer.state !== "open") this.link = undefined;
     }
   }
 
@@ -404,7 +412,8 @@ export class Direct {
   async #map(link: Link): Promise<void> {
     const { mapPort, context } = this.#options;
     if (!mapPort || !this.#pinned || this.#portMapping !== undefined || !this.#stun) return;
-    this.#portMapping = "asked";
+    const asking = Symbol();
+    this.#portMapping = asking;
     const host = await hostOf(link);
     if (!host || this.#stopped) return;
     const mapping = await mapPort({
@@ -414,7 +423,7 @@ export class Direct {
       onlog: this.#options.log,
     });
     // The network may have changed under us.
-    if (this.#stopped || this.#portMapping !== "asked") {
+    if (this.#stopped || this.#portMapping !== asking) {
       void mapping?.release();
       return;
     }

@@ -8,11 +8,13 @@ const FIRST_PAUSE_MS = 500;
 const MAX_PAUSE_MS = 15_000;
 
 export class RelayWay {
-  /** Why the rendezvous does not relay for us, once that is known. */
+  /** Why the rendezvous does not relay for us, as it said last. */
   refusal: DcpipeError | undefined;
   readonly #place: RelayPlace;
   readonly #context: RelayContext;
   readonly #log: (text: string) => void;
+  /** It has relayed for us: what it refuses is a matter of the moment. */
+  #served = false;
   /** The epoch that the next meeting has at least. */
   #epoch = FIRST_RELAY_EPOCH;
   #abort = new AbortController();
@@ -39,18 +41,20 @@ export class RelayWay {
   async meet(): Promise<Relayed | undefined> {
     this.#abort.abort();
     this.#abort = new AbortController();
+    this.refusal = undefined;
     const { signal } = this.#abort;
     let pause = FIRST_PAUSE_MS;
     while (!signal.aborted && !this.refusal) {
       try {
         const relayed = await openRelay(this.#place, this.#context, { epoch: this.#epoch, index: 0 }, signal);
         this.#epoch = relayed.epoch + 1;
+        this.#served = true;
         return relayed;
       } catch (cause) {
         if (signal.aborted) return undefined;
         const error = asDcpipeError(cause, "SIGNALLING");
         this.#log(`relay: ${error.message}`);
-        if (FINAL.has(error.code)) {
+        if (FINAL.has(error.code) || (error.code === "LIMIT" && !this.#served)) {
           this.refusal = error;
           return undefined;
         }
@@ -67,8 +71,11 @@ export class RelayWay {
   }
 }
 
-/** What another attempt would only repeat. */
-const FINAL: ReadonlySet<string> = new Set(["LIMIT", "USAGE", "NO_RENDEZVOUS", "VERSION"]);
+/**
+ * What another attempt would only repeat. That no rendezvous answers is not of these: there was one when the two met, and proxies say all
+ * sorts of things, as do networks that want a login first.
+ */
+const FINAL: ReadonlySet<string> = new Set(["USAGE", "VERSION"]);
 
 function rest(milliseconds: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {

@@ -22,7 +22,7 @@ const WARM_UP_PINGS = 4;
 const UNSURE_MS = 30;
 /** At four a second under load: one and a half seconds. */
 const RTT_SAMPLES = 6;
-/** Questions that may be open; more are as good as unasked. */
+/** Questions that may be open; with more, the oldest are given up. */
 const MAX_OPEN = 64;
 
 export class Pulse {
@@ -93,7 +93,9 @@ export class Pulse {
   ping(): void {
     this.#asked = performance.now();
     const id = this.#next++;
-    if (this.#open.size < MAX_OPEN) this.#open.set(id, this.#asked);
+    const [oldest] = this.#open.keys();
+    if (oldest !== undefined && this.#open.size >= MAX_OPEN) this.#open.delete(oldest);
+    this.#open.set(id, this.#asked);
     this.#ask(id);
   }
 
@@ -102,7 +104,8 @@ export class Pulse {
     if (id >= this.#next) throw new DcpipeError("PROTOCOL", "an answer to a question that was not asked");
     const asked = this.#open.get(id);
     if (asked === undefined) return false;
-    this.#open.delete(id);
+    // Those before it have died with a lane, or are answered by it as well.
+    for (const each of this.#open.keys()) if (each <= id) this.#open.delete(each);
     this.#unanswered = 0;
     const sample = performance.now() - asked;
     this.#least = Math.min(this.#least, sample);

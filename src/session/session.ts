@@ -255,6 +255,11 @@ export class Session implements SessionEvents {
     return this.#state === "running" && this.#lanes.size === 0 ? "down" : this.#state;
   }
 
+  /** Whether there is any lane, whatever else the session is about. */
+  get connected(): boolean {
+    return this.#lanes.size > 0;
+  }
+
   /** Whether the session goes through a relay now. */
   get relayed(): boolean {
     return this.#control?.relayed === true;
@@ -615,7 +620,8 @@ export class Session implements SessionEvents {
   #bulk(): Lane[] {
     const lanes: Lane[] = [];
     for (const lane of this.#lanes.values()) {
-      if (lane.bulk && lane !== this.#control) lanes.push(lane);
+      // One that is left behind with the relay has no part in what follows.
+      if (lane.bulk && lane !== this.#control && (!lane.relayed || this.relayed)) lanes.push(lane);
     }
     return lanes;
   }
@@ -681,6 +687,11 @@ export class Session implements SessionEvents {
         if (!control.send(writer.view(), [], [])) this.#lose(control, "the channel closed");
       }
     }, ACK_DELAY_MS);
+  }
+
+  /** Acknowledgements that went by a lane that died may be lost, and who waits for them sends nothing that brings new ones. */
+  #owesAll(): void {
+    for (const lane of this.#lanes.values()) if (lane.received > 0) this.#owe(lane, 0);
   }
 
   // ---- receiving ----------------------------------------------------------------------------------------------------
@@ -853,6 +864,7 @@ export class Session implements SessionEvents {
       this.#control = heir;
       if (heir) {
         heir.draining = false;
+        this.#owesAll();
         for (const other of this.#dead.values()) this.#tellLost(other);
       }
     } else {
@@ -937,9 +949,10 @@ export class Session implements SessionEvents {
       else if (stuck && this.#lanes.size > 1 && silence < HEARTBEAT_MS)
         this.#lose(lane, "the channel stalled");
     }
-    for (const lane of [...this.#lanes.values()])
-      if (lane.relayed && lane.draining && lane.flight === 0)
-        this.#lose(lane, "the relay is not needed any more");
+    // The other side may not have the new path yet, or never get it: what it says there is the proof.
+    if (!this.relayed && this.#control && this.#control.received > 0)
+      for (const lane of [...this.#lanes.values()])
+        if (lane.relayed && lane.flight === 0) this.#lose(lane, "the relay is not needed any more");
     if (this.#lanes.size > 0) this.#govern(now);
   }
 
@@ -948,6 +961,7 @@ export class Session implements SessionEvents {
     for (const lane of this.#lanes.values()) if (lane.relayed) lane.draining = true;
     this.#governor = undefined;
     this.#wanted = 0;
+    this.#datagrams.leave();
   }
 
   /** Asks for bulk lanes when a stream first has more than a little to send. */

@@ -179,6 +179,8 @@ export class Host {
   readonly address: string;
   /** Behind a NAT: nobody finds it, it finds others. */
   hidden = false;
+  /** The address or port that is asked for cannot be had. */
+  unbindable = false;
   nextPort = 5000;
   created = 0;
 
@@ -190,6 +192,7 @@ export class Host {
   get platform(): Platform {
     return {
       createPeer: (config) => {
+        if (this.unbindable) return Promise.reject(new DcpipeError("USAGE", "cannot bind"));
         this.created++;
         const peer = new EtherPeer(this, config);
         this.ether.peers.add(peer);

@@ -1,12 +1,15 @@
 /** Sessions that begin on a relay, leave it, and go back to it, over an ether without WebRTC and a rendezvous in memory. */
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { connectByCode, listenByCode } from "../../src/connect/code.ts";
-import { openRelay } from "../../src/connect/relay.ts";
+import { FIRST_RELAY_EPOCH, openRelay } from "../../src/connect/relay.ts";
 import type { CodeEvent, CodeOptions } from "../../src/connect/options.ts";
 import { DcpipeError } from "../../src/errors.ts";
 import type { Session } from "../../src/session/session.ts";
+import { fromBase64url } from "../../src/wire/bytes.ts";
 import { Keys } from "../../src/signalling/keys.ts";
 import type { Role } from "../../src/wire/hello.ts";
+import { encodeLane } from "../../src/wire/lane.ts";
+import { decodeClientMessage, FIRST_MESSAGE_PREFIX } from "../../src/wire/rendezvous.ts";
 import { Ether, Host } from "./ether.ts";
 import { GoBetween } from "./go-between.ts";
 import { pass, run, settled, startTime, stopTime, within } from "./network.ts";
@@ -163,6 +166,63 @@ describe("where no packet finds a way", () => {
     expect(paths("joining")).toEqual(["relay", "relay"]);
   });
 
+  test("a relay that is lost before anybody was told of it is not told of", async () => {
+    const { a, b } = await meet();
+    await pass(500);
+    for (const seat of server.seats) if (seat.mate) seat.end(1006);
+    await pass(3000);
+    await within(carry(b, a, 1000));
+    for (const side of ["waiting", "joining"] as const) {
+      expect(names(side)).not.toContain("reconnecting");
+      expect(paths(side)).toEqual(["relay"]);
+    }
+  });
+
+  test("a relay that serves no more for a while is asked again", async () => {
+    const { a, b } = await meet({ relay: "only" });
+    await pass(2000);
+    server.relays = false;
+    for (const seat of server.seats) if (seat.mate) seat.end(1006);
+    await pass(30_000);
+    expect([a.state, b.state]).toEqual(["down", "down"]);
+    server.relays = true;
+    await within(carry(b, a, 1000), 60_000);
+  });
+
+  test("a session that ends when its streams do finds the relay again until then", async () => {
+    const { a, b } = await meet({ relay: "only" });
+    await pass(2000);
+    const done = carry(b, a, 3_000_000);
+    await pass(40);
+    const ends = Promise.all([a.closed, b.closed]);
+    await pass(1);
+    void b.close();
+    for (const seat of server.seats) if (seat.mate) seat.end(1006);
+    await within(done, 60_000);
+    void a.close();
+    await within(ends, 60_000);
+  });
+
+  test("the other side cannot make us open connections without end", async () => {
+    const { b } = await meet();
+    await pass(2000);
+    const before = server.seats.size;
+    for (let i = 0; i < 100; i++)
+      b.signal(
+        encodeLane({
+          type: "ADD",
+          epoch: FIRST_RELAY_EPOCH,
+          index: 1001 + 2 * i,
+          kind: "bulk",
+          mtu: 1280,
+          candidates: [],
+        }),
+      );
+    await pass(2000);
+    expect(server.seats.size - before).toBeLessThanOrEqual(8);
+    expect(server.seats.size - before).toBeGreaterThan(0);
+  });
+
   test("a relay that alters messages is closed, and nothing altered gets in", async () => {
     const { a, b } = await meet();
     await pass(2000);
@@ -240,6 +300,19 @@ describe("a direct path", () => {
     await within(carry(a, b, 1_000_000));
   });
 
+  test("takes over the datagrams, too", async () => {
+    const { a, b } = await meet();
+    b.wantDatagrams();
+    await pass(3000);
+    expect(b.datagramsReady).toBe(true);
+    near.hidden = far.hidden = false;
+    ether.look();
+    await run(() => paths("waiting").length === 2 && paths("joining").length === 2, 60_000, "a direct path");
+    await pass(3000);
+    expect([a.datagramsReady, b.datagramsReady]).toEqual([true, true]);
+    expect([...server.seats].every(({ closed }) => closed)).toBe(true);
+  });
+
   test("that stands a moment after the relay is told as the only one", async () => {
     const { a, b } = await meet();
     await pass(500);
@@ -273,6 +346,28 @@ describe("a direct path", () => {
     );
     await within(carry(a, b, 1_000_000));
     expect(names("waiting").filter((name) => name === "reconnecting")).toHaveLength(1);
+  });
+});
+
+describe("a mailbox to meet again", () => {
+  test("is opened anew when the machine was offline for longer than it lives", async () => {
+    near.hidden = far.hidden = false;
+    await meet({ relay: "off", reconnect: 600 });
+    await pass(1000);
+    server.down = true;
+    ether.up = false;
+    await pass(60_000);
+    const before = server.seen.length;
+    server.down = false;
+    await pass(30_000);
+    const opened = server.seen
+      .slice(before)
+      .filter((text) => text.startsWith(FIRST_MESSAGE_PREFIX))
+      .map((text) => decodeClientMessage(fromBase64url(text.slice(FIRST_MESSAGE_PREFIX.length))));
+    expect(opened.flatMap((message) => (message.type === "OPEN" ? [message.role] : [])).sort()).toEqual([
+      "joining",
+      "waiting",
+    ]);
   });
 });
 
