@@ -26,7 +26,7 @@ export interface ConnectionEvents {
   message(message: Uint8Array): void;
   /** Of what was passed, so much (`passCost`) has left this process. */
   taken(cost: number): void;
-  /** It is being closed from here: nothing comes or goes any more. Called once at most, and the answer to it may take a while. */
+  /** It is being closed: nothing comes or goes any more, but the client's answer to that may take a while. Called more than once, maybe. */
   closing(): void;
   /** The connection has gone; called once. `code`: why it was closed from here, undefined when it was not. */
   closed(code: CloseCode | undefined): void;

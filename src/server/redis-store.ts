@@ -42,16 +42,20 @@ export class RedisStore implements Store {
   }
 
   /** Throws IO when Redis cannot be reached. */
-  async start({ notice, lost, relaysLost }: StoreEvents): Promise<void> {
+  async start(events: StoreEvents): Promise<void> {
     await this.#link.start({
       message: (seat, kind, argument, body) => {
-        const read = readNotice(kind, argument, body);
-        if (read) notice(seat, read);
+        const notice = readNotice(kind, argument, body);
+        if (notice) events.notice(seat, notice);
       },
-      lost,
+      lost: () => {
+        events.lost();
+      },
     });
     try {
-      await this.relays.start(relaysLost);
+      await this.relays.start(() => {
+        events.relaysLost();
+      });
     } catch (cause) {
       await this.close();
       throw cause;

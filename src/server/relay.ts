@@ -106,9 +106,17 @@ export class RelayEnd implements End {
     this.#far?.acknowledge(cost);
   }
 
-  /** The connection has gone, or is about to. */
+  /** The connection is being closed. The other end need not wait for a client that does not answer that. */
+  closing(): void {
+    this.#end(CLOSE.LEFT);
+  }
+
+  /** The connection has gone, and with it what was there for the client: only now it no longer counts. */
   closed(): void {
     this.#end(CLOSE.LEFT);
+    if (!this.#message) return;
+    this.#around.metrics.relayEnds--;
+    this.#around.quota.give(this.#address);
   }
 
   #begin(bytes: Uint8Array): void {
@@ -234,11 +242,7 @@ export class RelayEnd implements End {
     this.#early = [];
     this.#far?.finish(other);
     this.#far = undefined;
-    if (this.#message) {
-      this.#around.metrics.relayEnds--;
-      this.#around.quota.give(this.#address);
-      this.#around.relays.leave(this);
-    }
+    if (this.#message) this.#around.relays.leave(this);
     return true;
   }
 

@@ -45,8 +45,9 @@ export interface RendezvousOptions {
 }
 
 /** Whom a WebSocket belongs to. */
-type Guest = Pick<Client, "receive" | "closed" | "close"> &
-  Partial<Pick<Client, "notice"> & Pick<RelayEnd, "taken">>;
+type Guest = Pick<Client | RelayEnd, "receive" | "closed"> &
+  Pick<Client, "close"> &
+  Partial<Pick<Client, "notice"> & Pick<RelayEnd, "taken" | "closing">>;
 
 /** A draining server closes its clients in so many turns. */
 const DRAIN_TURNS = 20;
@@ -186,13 +187,8 @@ export class Rendezvous {
       message: (message) => {
         client.receive(message);
       },
-      taken: (cost) => {
-        client.taken?.(cost);
-      },
-      closing: () => {
-        // The other end of a relay need not wait for a client that does not answer.
-        if (relay) client.closed();
-      },
+      taken: (cost) => client.taken?.(cost),
+      closing: () => client.closing?.(),
       closed: (code) => {
         this.#clients.delete(seat);
         this.#metrics.connections--;

@@ -26,7 +26,7 @@ import {
   relayPair,
   through,
 } from "./relays.ts";
-import { allocate, newKey, serve, type Server } from "./visitor.ts";
+import { allocate, claim, newKey, serve, type Server } from "./visitor.ts";
 
 const MIB = 2 ** 20;
 
@@ -411,6 +411,30 @@ describe("a server that goes", () => {
       ]);
       await Promise.all([waiting.vanish(), joining.vanish()]);
     }
+  });
+
+  redisTest("with its connection for relays alone: no mailbox is concerned", async () => {
+    const redis = await startRedis();
+    const url = redis.url();
+    const [one, two] = [
+      await serve({ store: new RedisStore(url) }),
+      await serve({ store: new RedisStore(url) }),
+    ];
+    const { visitor, nameplate } = await allocate(one);
+    const { waiting, joining } = await relayPair(one, two);
+    const commands = await createClient({ url }).connect();
+    onTestFinished(() => {
+      commands.destroy();
+    });
+    const list = await commands.sendCommand<string>(["CLIENT", "LIST", "TYPE", "pubsub"]);
+    const ids = [...list.matchAll(/^id=(\d+) /gm)].map(([, id]) => Number(id)).sort((a, b) => a - b);
+    // For mailboxes and for relays of the one, then of the other.
+    expect(ids).toHaveLength(4);
+    await commands.sendCommand(["CLIENT", "KILL", "ID", `${ids[1]}`]);
+    expect(await Promise.all([waiting.closed, joining.closed])).toEqual([CLOSE.TRY_AGAIN, CLOSE.TRY_AGAIN]);
+    await claim(two, nameplate);
+    await visitor.hear("SERVERS");
+    await visitor.hear("JOINED");
   });
 
   redisTest("while the other end comes: that one does not wait for it", async () => {
