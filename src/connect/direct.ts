@@ -51,6 +51,8 @@ const EPOCH_OFFSETS = [0, 0, 1];
 const MAX_KNOWN = MAX_CANDIDATES + 8;
 /** STUN and gathering together must not hold a token up for more than this. */
 export const GATHER_MS = 2000;
+/** Nor must TURN: a name, TCP, TLS and an allocation, through a proxy, are eight round trips. */
+const TURN_GATHER_MS = 3000;
 
 export interface StunServer {
   readonly host: string;
@@ -386,9 +388,11 @@ export class Direct {
   /** Learns our own addresses and pins the port, so that they stay true for every later try. */
   async #gather(link: Link): Promise<void> {
     const stun = this.#stun;
-    const { turn } = this.#options.context;
+    const { turn, relayOnly } = this.#options.context;
     const mapped = this.#map(link);
-    await within(link.peer.gathered, stun || turn.length > 0 ? GATHER_MS / 2 : GATHER_MS);
+    await within(link.peer.gathered, turn.length > 0 ? TURN_GATHER_MS : stun ? GATHER_MS / 2 : GATHER_MS);
+    // With relays only there is nothing to tell before one is there.
+    if (relayOnly && link.peer.candidates.length === 0) await link.peer.gathered;
     const found = link.peer.candidates;
     const socket = found.find(({ type }) => type === "host") ?? found[0];
     if (!socket) return;
