@@ -287,9 +287,9 @@ export class Connection {
     }
     if (this.#stopped) return;
     const relayed = await relay.meet();
-    if (!relayed || this.#stopped) {
+    if (!relayed || this.#isOver()) {
       relayed?.channel.close();
-      if (!relayed && onlyRelay && !this.#stopped && relay.refusal)
+      if (!relayed && onlyRelay && !this.#isOver() && relay.refusal)
         this.fail(
           new DcpipeError(
             "ICE_FAILED",
@@ -568,6 +568,11 @@ export class Connection {
       signalling,
       answered: this.#answered,
     });
+  }
+
+  /** Asked anew after each wait. */
+  #isOver(): boolean {
+    return this.#stopped;
   }
 
   #log(text: string): void {

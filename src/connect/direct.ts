@@ -427,7 +427,7 @@ export class Direct {
       onlog: this.#options.log,
     });
     // The network may have changed under us.
-    if (this.#stopped || this.#portMapping !== asking) {
+    if (this.#abort.signal.aborted || this.#portMapping !== asking) {
       void mapping?.release();
       return;
     }

@@ -44,14 +44,14 @@ export class RelayWay {
     this.refusal = undefined;
     const { signal } = this.#abort;
     let pause = FIRST_PAUSE_MS;
-    while (!signal.aborted && !this.refusal) {
+    while (!isAborted(signal)) {
       try {
         const relayed = await openRelay(this.#place, this.#context, { epoch: this.#epoch, index: 0 }, signal);
         this.#epoch = relayed.epoch + 1;
         this.#served = true;
         return relayed;
       } catch (cause) {
-        if (signal.aborted) return undefined;
+        if (isAborted(signal)) return undefined;
         const error = asDcpipeError(cause, "SIGNALLING");
         this.#log(`relay: ${error.message}`);
         if (FINAL.has(error.code) || (error.code === "LIMIT" && !this.#served)) {
@@ -76,6 +76,11 @@ export class RelayWay {
  * sorts of things, as do networks that want a login first.
  */
 const FINAL: ReadonlySet<string> = new Set(["USAGE", "VERSION"]);
+
+/** Asked anew after each wait. */
+function isAborted(signal: AbortSignal): boolean {
+  return signal.aborted;
+}
 
 function rest(milliseconds: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {

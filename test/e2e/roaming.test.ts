@@ -3,11 +3,11 @@ import { expect } from "vitest";
 import { needs, rootTest } from "./dcpipe.ts";
 
 interface Roaming {
-  roam(options: {
+  readonly roam: (options: {
     kinds: [string, string];
     by: "code" | "token";
     moves: ["a" | "b", string][];
-  }): Promise<{ what: string; path: string; noticed: number | undefined }[]>;
+  }) => Promise<{ what: string; path: string; noticed: number | undefined }[]>;
 }
 
 const { roam } = (await import(new URL("../netlab/roaming.js", import.meta.url).href)) as Roaming;
