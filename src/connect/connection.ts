@@ -40,6 +40,9 @@ const RELAY_LEAD_MS = 100;
 const RELAY_AGAIN_MS = 1500;
 /** A session that began on the relay is told of, and may use it for bulk, when it is still there after this. */
 const SETTLE_MS = 1500;
+/** A path through TURN is looked at again so often, in ms, and so many times: ICE has tried all pairs by then. */
+const FOLLOW_MS = 1000;
+const FOLLOWED = 30;
 
 export type PathKind = "direct" | "turn" | "relay";
 
@@ -360,6 +363,26 @@ export class Connection {
 
   /** The session goes on without a relay. */
   #stood(session: Session): void {
+    // ICE takes the first pair that answers, and goes on to better ones.
+    if (this.path === "turn" && !this.#options.context.relayOnly) {
+      this.#settleTimer = setTimeout(() => {
+        this.#tellStood(session);
+        this.#follow(FOLLOWED);
+      }, SETTLE_MS);
+      this.#bulk?.want();
+    } else this.#tellStood(session);
+  }
+
+  /** Tells of a path through TURN that gives way to a direct one. */
+  #follow(times: number): void {
+    if (times === 0 || this.#onRelay) return;
+    this.#settleTimer = setTimeout(() => {
+      if (this.#toldPath === "turn" && this.path === "direct") this.#report("path");
+      else this.#follow(times - 1);
+    }, FOLLOW_MS);
+  }
+
+  #tellStood(session: Session): void {
     if (this.#told) {
       this.#report("path");
       this.#bulk?.want();
