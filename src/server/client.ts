@@ -20,7 +20,7 @@ import {
   type ServerRecord,
 } from "../wire/rendezvous.ts";
 import type { Connection } from "./connection.ts";
-import { HOLDER_MS, type Holder } from "./holder.ts";
+import type { Holder } from "./holder.ts";
 import type { Limits } from "./limits.ts";
 import type { Metrics } from "./metrics.ts";
 import type { Admission, Attachment, Notice, Place, Store, Visitor } from "./store.ts";
@@ -55,9 +55,10 @@ const ADMISSION_LIMIT = {
   RESUME: "",
 } as const;
 
-type FirstMessage = Extract<ClientMessage, { type: "ALLOCATE" | "CLAIM" | "OPEN" | "RESUME" }>;
+/** So long one who comes before the holder has opened that mailbox waits for it. */
+const HOLDER_MS = 300;
 
-type LaterMessage = Extract<ClientMessage, { type: "POST" | "RENEW" | "RELEASE" }>;
+type FirstMessage = Extract<ClientMessage, { type: "ALLOCATE" | "CLAIM" | "OPEN" | "RESUME" }>;
 
 export class Client {
   readonly #connection: Connection;
@@ -104,8 +105,7 @@ export class Client {
       message.type === "CLAIM" ||
       message.type === "OPEN" ||
       message.type === "RESUME";
-    // RELAY travels in the request, and makes it another kind of client (relay.ts).
-    if (message.type === "RELAY" || isFirst !== (this.#state === "new")) this.#end(CLOSE.PROTOCOL);
+    if (isFirst !== (this.#state === "new")) this.#end(CLOSE.PROTOCOL);
     else if (isFirst) this.#enter(message);
     else this.#act(message);
   }
@@ -225,7 +225,7 @@ export class Client {
 
   // ---- inside -------------------------------------------------------------------------------------------------------
 
-  #act(message: LaterMessage): void {
+  #act(message: Exclude<ClientMessage, FirstMessage>): void {
     const place = this.#place;
     if (!place) return;
     const { store } = this.#around;
