@@ -22,21 +22,47 @@ import type {
   WaitKnownOptions,
 } from "./connect/known.ts";
 import type { CodeOptions, ConnectOptions, Platform } from "./connect/options.ts";
+import { DEFAULT_STUN, parseRendezvousUrl, parseStunUrl, parseTurnUrl } from "./connect/servers.ts";
 import * as token from "./connect/token.ts";
+import { examine, type ExamineOptions } from "./doctor/examine.ts";
+import type { Findings } from "./doctor/findings.ts";
 import { resolveName } from "./node/names.ts";
-import { createPeer } from "./node/rtc.ts";
+import { createPeer, flushed } from "./node/rtc.ts";
 import { findStunServer } from "./node/stun.ts";
 import { dialTcp, listenTcp } from "./node/tcp.ts";
 import { dialDatagrams, listenDatagrams } from "./node/udp.ts";
+import { watchNetwork } from "./node/watch.ts";
 import { randomCertificate } from "./transport/certificate.ts";
+import type { TurnServer } from "./transport/peer.ts";
 import type { DoorPurpose } from "./signalling/known.ts";
 import type { Code } from "./wire/code.ts";
+
+/** Ports that are being given back to the router. */
+const releases = new Set<Promise<void>>();
+
+/** Resolves when nothing is under way that outlives sessions: a second after the last one at the latest. */
+export async function settled(): Promise<void> {
+  await Promise.all([...releases, flushed()]);
+}
 
 /** What only codes need is loaded when the first one is used. */
 const platform: Platform = {
   createPeer,
   createCertificate: randomCertificate,
   findStunServer,
+  watchNetwork,
+  punch: async (attempt) => (await import("./node/punch.ts")).punch(attempt),
+  mapPort: async (options) => {
+    const mapping = await (await import("./node/mapping.ts")).mapPort(options);
+    if (!mapping) return undefined;
+    const release = (): Promise<void> => {
+      const done = mapping.release();
+      releases.add(done);
+      void done.finally(() => releases.delete(done));
+      return done;
+    };
+    return { protocol: mapping.protocol, port: mapping.port, address: mapping.address, release };
+  },
   openSocket: async (url, options) => (await import("./node/websocket.ts")).openSocket(url, options),
   lan: {
     hold: async (options) => (await import("./lan.ts")).lan.hold(options),
@@ -93,6 +119,42 @@ export async function joinKnown(
   return (await import("./connect/known.ts")).joinKnown(platform, peer, purposes, options);
 }
 
+export interface DoctorOptions extends Pick<ConnectOptions, "stun" | "turn" | "portRange" | "bind"> {
+  /** URL of a rendezvous. */
+  readonly rendezvous?: string | undefined;
+  /** Ends the examination with what is known by then. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Looks at what this network lets through; takes eight seconds at most. Throws USAGE, and rejects for nothing else. */
+export async function diagnose(options: DoctorOptions = {}): Promise<Findings> {
+  const { stun = DEFAULT_STUN, turn = [], rendezvous, portRange, bind, signal } = options;
+  const parsed: ExamineOptions = {
+    stun: stun.map(parseStunUrl),
+    turn: turn.map(parseTurnUrl),
+    rendezvous: rendezvous === undefined ? undefined : parseRendezvousUrl(rendezvous),
+    ports: portRange,
+    bind,
+    signal,
+  };
+  const [{ observeNat }, { listInterfaces }, { probeMapping }, health, { probeTurn }] = await Promise.all([
+    import("./node/nat.ts"),
+    import("./node/interfaces.ts"),
+    import("./node/mapping.ts"),
+    import("./node/health.ts"),
+    import("./node/turn/probe.ts"),
+  ]);
+  const probes = {
+    ...health,
+    observeNat,
+    listInterfaces,
+    openSocket: platform.openSocket,
+    probeMapping,
+    probeTurn: (server: TurnServer, timeoutMs: number) => probeTurn(server, timeoutMs, bind),
+  };
+  return examine(probes, parsed);
+}
+
 export type { Joining, Waiting } from "./connect/token.ts";
 export type { KnownPeer } from "./connect/appointment.ts";
 export type {
@@ -105,8 +167,17 @@ export type {
 } from "./connect/known.ts";
 export type { JoiningByCode, WaitingByCode } from "./connect/code.ts";
 export type { CodeEvent, CodeOptions, ConnectOptions } from "./connect/options.ts";
-export type { ConnectionEvent, ConnectedPath } from "./connect/connection.ts";
-export { DEFAULT_STUN, parseRendezvousUrl } from "./connect/servers.ts";
+export type { ConnectionEvent, ConnectedPath, Tried } from "./connect/connection.ts";
+export { DEFAULT_STUN, parseRendezvousUrl };
+export { kindOfInterface, scopeOf } from "./doctor/address.ts";
+export { explainFailure, type Explanation, type FailedConnection } from "./doctor/failure.ts";
+export type { Findings } from "./doctor/findings.ts";
+export { KINDS, kindOf, type NetworkKind } from "./doctor/kind.ts";
+export { judgeNat, type Nat } from "./doctor/nat.ts";
+export { predict, type Outcome, type Prediction, type Way } from "./doctor/predict.ts";
+export { reportOf, reportOfAddresses } from "./doctor/report.ts";
+export { MAX_CLOCK_SECONDS, verdictOf, type Verdict } from "./doctor/verdict.ts";
+export { decodeReport, encodeReport, looksLikeReport, type Report } from "./wire/report.ts";
 export { DcpipeError, asDcpipeError, ERROR_CODES, type ErrorCode } from "./errors.ts";
 export type { Session } from "./session/session.ts";
 export type { Stream } from "./session/stream.ts";

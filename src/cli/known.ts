@@ -29,9 +29,9 @@ export function openStore(ui: Ui): PeerStore {
   });
 }
 
-/** Whether PEER can be the name of a remembered one: no token, however short it was cut, and never a code, which begins with a digit. */
+/** Whether PEER can be the name of a remembered one: no token or report, however short it was cut, and never a code, which begins with a digit. */
 export function isName(text: string): boolean {
-  return isPeerName(text) && !looksLikeToken(text) && !/^dc\d/.test(text);
+  return isPeerName(text) && !looksLikeToken(text) && !/^dcr?\d/.test(text);
 }
 
 /** The peer that `text` names; undefined when it is a code, a link or a token. Throws USAGE for a name that nobody has. */

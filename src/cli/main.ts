@@ -5,6 +5,7 @@
 import { readFileSync } from "node:fs";
 import yargs from "yargs";
 import { asDcpipeError, DcpipeError } from "../errors.ts";
+import { doctorOptions, type DoctorArguments } from "./doctor-options.ts";
 import { receiveOptions, sendOptions } from "./file-options.ts";
 import { forwardOptions, type ForwardArguments } from "./forward-options.ts";
 import { commonOptions, speechOptions, type SpeechOptions } from "./options.ts";
@@ -108,6 +109,18 @@ const parser = yargs(words)
         )
         .example("$0 rendezvous", "then: dcpipe send FILE --rendezvous http://127.0.0.1:8787/"),
     async (argv) => (await import("./rendezvous.ts")).runRendezvous(argv as unknown as RendezvousArguments),
+  )
+  .command(
+    "doctor [peer]",
+    "what this network lets through, and what to do about it",
+    (y) =>
+      doctorOptions(y)
+        .usage(
+          "Usage: $0 doctor [PEER]\n\nLooks at this network and prints a report; with the other side's report, what the two can do.",
+        )
+        .positional("peer", { type: "string", describe: "the other side's report (dcr1...), or its token" })
+        .example("$0 doctor", "then there: dcpipe doctor REPORT"),
+    async (argv) => (await import("./doctor.ts")).runDoctor(argv as unknown as DoctorArguments),
   )
   .command("peers", "machines remembered with --remember", (y) =>
     y

@@ -179,11 +179,8 @@ export function speechOptions<T>(yargs: Argv<T>): Argv<T & SpeechOptions> {
 
 /** The library's options. Throws USAGE. */
 export function connectOptions(options: CommonOptions): ConnectOptions {
-  // `--no-stun` gives [false], or false, whichever way yargs read it.
-  const stun = options.stun as readonly (string | boolean)[] | boolean | undefined;
-  const noStun = stun === false || (Array.isArray(stun) && stun.includes(false));
   return {
-    stun: noStun ? [] : Array.isArray(stun) ? stun.map(String) : undefined,
+    stun: stunServers(options),
     turn: options.turn,
     relay: options.relay,
     portRange: parsePortRange(options.portRange),
@@ -193,13 +190,22 @@ export function connectOptions(options: CommonOptions): ConnectOptions {
   };
 }
 
+/** None for `--no-stun`, undefined for the default. */
+export function stunServers(options: Pick<CommonOptions, "stun">): string[] | undefined {
+  // `--no-stun` gives [false], or false, whichever way yargs read it.
+  const stun = options.stun as readonly (string | boolean)[] | boolean | undefined;
+  const none = stun === false || (Array.isArray(stun) && stun.includes(false));
+  return none ? [] : Array.isArray(stun) ? stun.map(String) : undefined;
+}
+
 function parseSeconds(name: string, value: number | undefined): number | undefined {
   if (value === undefined) return undefined;
   if (Number.isNaN(value) || value < 0) throw new DcpipeError("USAGE", `${name} needs a number of seconds`);
   return value;
 }
 
-function parsePortRange(text: string | undefined): [number, number] | undefined {
+/** `40000-40009`, or one port. Throws USAGE. */
+export function parsePortRange(text: string | undefined): [number, number] | undefined {
   if (text === undefined) return undefined;
   const match = /^(\d{1,5})(?:-(\d{1,5}))?$/.exec(text);
   const first = Number(match?.[1]);
@@ -210,18 +216,32 @@ function parsePortRange(text: string | undefined): [number, number] | undefined 
   return [first, last];
 }
 
-/** `2M` -> 2,097,152 bytes a second. Throws USAGE. */
-export function parseRate(text: string | undefined): number | undefined {
-  if (text === undefined) return undefined;
-  const match = /^(\d+(?:\.\d+)?)([kmg]?)(?:i?b)?(?:\/s)?$/i.exec(text);
-  const rate = Number(match?.[1]) * 1024 ** " kmg".indexOf((match?.[2] ?? "").toLowerCase() || " ");
-  if (!match || !(rate >= 1))
-    throw new DcpipeError("USAGE", `--limit ${text}: write bytes a second, such as 500k or 2M`);
+/** `2M` -> 2,097,152 bytes a second. Throws USAGE, in the name of the option. */
+export function parseRate(text: string | undefined, option = "--limit"): number | undefined {
+  const rate = parseAmount(text?.replace(/\/s$/i, ""));
+  if (Number.isNaN(rate))
+    throw new DcpipeError("USAGE", `${option} ${text}: write bytes a second, such as 500k or 2M`);
   return rate;
 }
 
+/** `10G` -> 10,737,418,240 bytes. Throws USAGE, in the name of the option. */
+export function parseSize(text: string | undefined, option: string): number | undefined {
+  const size = parseAmount(text);
+  if (Number.isNaN(size))
+    throw new DcpipeError("USAGE", `${option} ${text}: write bytes, such as 500M or 10G`);
+  return size;
+}
+
+/** At least 1; NaN for what is none. */
+function parseAmount(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  const match = /^(\d+(?:\.\d+)?)([kmg]?)(?:i?b)?$/i.exec(text);
+  const amount = Number(match?.[1]) * 1024 ** " kmg".indexOf((match?.[2] ?? "").toLowerCase() || " ");
+  return amount >= 1 ? amount : NaN;
+}
+
 /** The rendezvous: --rendezvous, DCPIPE_RENDEZVOUS, the config file. Undefined for none. Throws USAGE. */
-export function findRendezvous({ rendezvous }: CommonOptions): string | undefined {
+export function findRendezvous({ rendezvous }: Pick<CommonOptions, "rendezvous">): string | undefined {
   if (rendezvous === false) return undefined;
   const text = rendezvous ?? (process.env["DCPIPE_RENDEZVOUS"] || undefined) ?? readConfig().rendezvous;
   return text === undefined ? undefined : parseRendezvousUrl(text);

@@ -1,6 +1,6 @@
 /** A command from its first line to its last: what is said and done at an interrupt and at an error, and the exit status. */
 import { setMaxListeners } from "node:events";
-import { asDcpipeError, type Session } from "../index.ts";
+import { asDcpipeError, settled, type Session } from "../index.ts";
 import type { Command } from "./command.ts";
 import { VERDICTS } from "./status.ts";
 import { delay, FAREWELL_MS } from "./time.ts";
@@ -75,8 +75,9 @@ function watchSignals(end: () => Promise<unknown>): { readonly interrupted: bool
   return state;
 }
 
-/** Leaves when stderr has taken everything. */
+/** Leaves when stderr has taken everything, the network the last words of connections, and the router its ports. */
 async function leave(status: number): Promise<never> {
+  await settled();
   await new Promise<void>((resolve) =>
     process.stderr.write("", () => {
       resolve();
@@ -87,6 +88,7 @@ async function leave(status: number): Promise<never> {
 
 /** The reader of our output has gone: end as `cat` would, by the signal. */
 async function dieOfPipe(): Promise<never> {
+  await settled();
   // Node ignores SIGPIPE; taking a listener off again puts the default action back.
   const ignore = (): void => undefined;
   process.on("SIGPIPE", ignore);

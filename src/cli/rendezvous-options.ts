@@ -1,6 +1,7 @@
 /** Options of `dcpipe rendezvous`, and what they mean to the server. */
 import type { Argv } from "yargs";
 import { DcpipeError } from "../errors.ts";
+import { parseRate, parseSize } from "./options.ts";
 
 export interface RendezvousArguments {
   readonly listen: string;
@@ -9,6 +10,8 @@ export interface RendezvousArguments {
   readonly turn?: readonly string[] | undefined;
   readonly turnSecret?: string | undefined;
   readonly relay: boolean;
+  readonly relayRate?: string | undefined;
+  readonly relayVolume?: string | undefined;
   readonly trustProxy: boolean;
   readonly json: boolean;
   readonly quiet: boolean;
@@ -39,7 +42,7 @@ export function rendezvousOptions<T>(yargs: Argv<T>): Argv<T & RendezvousArgumen
       type: "string",
       array: true,
       nargs: 1,
-      describe: "TURN server to hand out, turn:host:port",
+      describe: "TURN server to hand out, turn:host:port or turns:",
     })
     .option("turn-secret", {
       type: "string",
@@ -47,6 +50,16 @@ export function rendezvousOptions<T>(yargs: Argv<T>): Argv<T & RendezvousArgumen
       requiresArg: true,
     })
     .option("relay", { type: "boolean", default: true, describe: "--no-relay: never relay data" })
+    .option("relay-rate", {
+      type: "string",
+      describe: "cap each relay, e.g. 2M bytes a second",
+      requiresArg: true,
+    })
+    .option("relay-volume", {
+      type: "string",
+      describe: "end a relay after so many bytes, e.g. 10G",
+      requiresArg: true,
+    })
     .option("trust-proxy", {
       type: "boolean",
       default: false,
@@ -97,6 +110,11 @@ export function parseTurn(
     // RFC 7065, section 3.1; who writes user and password here would give them to everybody.
     if (!/^turns?:(\[[\da-f:.]+\]|[^\s:@/?[\]]+)(:\d{1,5})?(\?transport=(udp|tcp))?$/i.test(url))
       throw new DcpipeError("USAGE", `--turn ${url.replace(/:[^:]*@/, ":...@")}: write turn:host:port`);
+    if (/^turns:.*=udp$/i.test(url))
+      throw new DcpipeError(
+        "USAGE",
+        `--turn ${url}: no client speaks TURN over DTLS, leave ?transport=udp out for TLS`,
+      );
     if (url.length > MAX_URL_BYTES) throw new DcpipeError("USAGE", "--turn is too long");
   }
   if (turn.length > MAX_TURN_URLS)
@@ -104,6 +122,19 @@ export function parseTurn(
   if (secret === undefined || secret === "")
     throw new DcpipeError("USAGE", "--turn needs --turn-secret, or DCPIPE_TURN_SECRET");
   return { urls: turn, secret };
+}
+
+/** What each relay may use, or false for no relays. Throws USAGE. */
+export function parseRelay({
+  relay,
+  relayRate,
+  relayVolume,
+}: RendezvousArguments): { rate: number | undefined; volume: number | undefined } | false {
+  const [rate, volume] = [parseRate(relayRate, "--relay-rate"), parseSize(relayVolume, "--relay-volume")];
+  if (relay) return { rate, volume };
+  if (rate !== undefined || volume !== undefined)
+    throw new DcpipeError("USAGE", "--no-relay leaves nothing for --relay-rate and --relay-volume to limit");
+  return false;
 }
 
 /** The URL of a Redis, or undefined for memory. Throws USAGE; what may hold a password is not shown. */

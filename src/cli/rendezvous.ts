@@ -6,6 +6,7 @@ import type { Store } from "../server/store.ts";
 import {
   parseListen,
   parsePublicUrl,
+  parseRelay,
   parseStore,
   parseTurn,
   type RendezvousArguments,
@@ -20,12 +21,14 @@ export async function runRendezvous(options: RendezvousArguments): Promise<void>
   const { host, port } = parseListen(options.listen);
   const publicUrl = parsePublicUrl(options.publicUrl);
   const turn = parseTurn(options, process.env);
+  const relay = parseRelay(options);
   const color = options.color && process.env["NO_COLOR"] === undefined;
   const ui = new Ui({ json: options.json, quiet: options.quiet, verbose: options.verbose, color });
   const rendezvous = new Rendezvous({
     store: await openStore(parseStore(options.store)),
     publicUrl,
     turn,
+    relay,
     trustProxy: options.trustProxy,
     onlog: (line) => {
       if (options.verbose) ui.note(line);
@@ -58,7 +61,7 @@ export async function runRendezvous(options: RendezvousArguments): Promise<void>
 /** Redis' client is loaded when it is needed. */
 async function openStore(redis: string | undefined): Promise<Store> {
   if (redis === undefined) return new MemoryStore();
-  const { RedisStore } = await import("../server/redis.ts");
+  const { RedisStore } = await import("../server/redis-store.ts");
   return new RedisStore(redis);
 }
 

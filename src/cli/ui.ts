@@ -8,9 +8,11 @@ import type { Ora } from "ora";
 import {
   DcpipeError,
   escapeText,
+  explainFailure,
   type ConnectedPath,
   type CodeEvent,
   type ConnectionEvent,
+  type Tried,
   type Listed,
   type Problem,
   type Progress,
@@ -48,6 +50,8 @@ export class Ui {
   #lineShown = false;
   #asking = false;
   #path: ConnectedPath["path"] | undefined;
+  #lost = false;
+  #tried: Tried | undefined;
   readonly #progress: ProgressShow;
 
   constructor(options: UiOptions) {
@@ -140,6 +144,10 @@ export class Ui {
       this.#rendezvous(event.trouble);
       return;
     }
+    if (event.event === "tried") {
+      this.#tried = event;
+      return;
+    }
     this.stopWaiting();
     if (event.event !== "reconnecting") this.#path = event.path;
     const known = peer === undefined ? {} : { peer };
@@ -152,8 +160,9 @@ export class Ui {
       this.#text(chalk.yellow(`Connection lost (${event.reason}); reconnecting ...`));
     else
       this.#text(
-        `${event.event === "connected" ? "Connected" : "Connected again"}${peer === undefined ? "" : ` with ${peer}`}: ${describePath(event)}`,
+        `${event.event === "connected" ? "Connected" : this.#lost ? "Connected again" : "Now connected"}${peer === undefined ? "" : ` with ${peer}`}: ${describePath(event)}`,
       );
+    this.#lost = event.event === "reconnecting";
     if (event.event === "connected") this.#resolveConnected();
   }
 
@@ -272,15 +281,26 @@ export class Ui {
   }
 
   /** Says what went wrong and what to do about it. Shown even with -q. */
-  error(error: DcpipeError, hint = VERDICTS[error.code].hint): void {
+  error(error: DcpipeError, given = VERDICTS[error.code].hint): void {
+    const why = this.#tried && NO_PATH.has(error.code) ? explainFailure(this.#tried) : undefined;
+    const hint = why ? `${why.hint}; dcpipe doctor says more` : given;
     this.#event({
       event: "error",
       code: error.code,
       message: error.message,
       ...(hint === undefined ? {} : { hint }),
+      ...(why ? { reason: why.reason, pairs: why.pairs } : {}),
       ...(error instanceof TransferError ? error.fields : {}),
     });
     this.#always(`${chalk.red("dcpipe:")} ${escapeText(error.message)}`);
+    if (why) {
+      this.#always(`        ${why.reason}`);
+      const { pairs } = why;
+      const shown = this.#verbose || pairs.length <= FEW_PAIRS ? pairs : pairs.slice(0, FEW_PAIRS - 1);
+      for (const pair of shown) this.#always(chalk.dim(`        tried ${pair}`));
+      if (shown.length < pairs.length)
+        this.#always(chalk.dim(`        and ${pairs.length - shown.length} others (-v shows them)`));
+    }
     if (hint !== undefined) this.#always(chalk.dim(`        ${hint}`));
   }
 
@@ -333,8 +353,13 @@ export class Ui {
   }
 }
 
+/** Pairs of addresses that people are shown unasked. */
+const FEW_PAIRS = 4;
+/** Errors of a connection that did not come about. */
+const NO_PATH: ReadonlySet<string> = new Set(["ICE_FAILED", "TIMEOUT"]);
+
 /** JSON lets characters stand as they are that a terminal takes for commands. */
-function escapeJson(json: string): string {
+export function escapeJson(json: string): string {
   return json.replace(
     /[\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]/g,
     (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`,

@@ -8,13 +8,13 @@ import type { Role } from "../wire/hello.ts";
 import type { Outcome, ServerRecord } from "../wire/rendezvous.ts";
 import { Connection } from "./connection.ts";
 import { meetAgain } from "./meeting.ts";
+import { PathMtu } from "./mtu.ts";
 import {
-  DEFAULT_RECONNECT,
   follow,
   parseNetwork,
   PROBE_MS,
   relayOnly,
-  seconds,
+  surroundings,
   type CodeOptions,
   type ParsedNetwork,
   type Platform,
@@ -42,7 +42,7 @@ export class Attempt {
     this.#options = options;
     this.#role = role;
     this.#network = parseNetwork(options);
-    this.#stun = platform.findStunServer(this.#network.stun, PROBE_MS);
+    this.#stun = platform.findStunServer(this.#network.stun, PROBE_MS, options.bind);
   }
 
   /** What the rendezvous is told: of the session that stands, or of the error that it came to. */
@@ -67,9 +67,13 @@ export class Attempt {
     const options = this.#options;
     const { rendezvous } = options;
     const turn = this.#turn(servers);
+    const relay =
+      rendezvous === undefined || this.#network.relay === "off"
+        ? undefined
+        : { openSocket: this.#platform.openSocket, url: rendezvous };
     let onlyRelays: boolean;
     try {
-      onlyRelays = relayOnly(this.#network.relay, turn);
+      onlyRelays = relayOnly(this.#network.relay, turn, relay !== undefined);
     } catch (error) {
       events.onfailed(asDcpipeError(error, "USAGE"));
       return;
@@ -84,26 +88,30 @@ export class Attempt {
         bind: options.bind,
         turn,
         relayOnly: onlyRelays,
+        onlog: this.log,
+        pathMtu: new PathMtu(),
       },
-      ports: options.portRange,
+      ...surroundings(this.#platform, options, this.#network),
       stun: this.#stun,
       stunWaitMs: STUN_WAIT_MS,
       candidates: [],
       // The caller's own limit runs beside it.
       timeoutMs: timeout * 1000,
-      reconnectMs: seconds(options.reconnect, DEFAULT_RECONNECT, "reconnect"),
-      onevent: (event) => options.onevent?.(event),
+      signalling: "code",
+      withoutRelay: this.#network.relay === "off" ? "off" : "none",
+      relay,
+      onlyRelay: onlyRelays && turn.length === 0,
       oncandidates: events.post,
       meetAgain:
         rendezvous === undefined
           ? undefined
-          : (oncandidates) =>
+          : (events) =>
               meetAgain({
                 openSocket: this.#platform.openSocket,
                 url: rendezvous,
                 keys,
                 role: this.#role,
-                oncandidates,
+                ...events,
                 onlog: this.log,
               }),
     });

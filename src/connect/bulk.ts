@@ -5,23 +5,27 @@
 import type { Session } from "../session/session.ts";
 import type { Candidate } from "../transport/peer.ts";
 import { DcpipeError } from "../errors.ts";
-import { decodeLane, encodeLane, type LaneKind, type LaneMessage } from "../wire/lane.ts";
+import { decodeLane, encodeLane, type LaneKind, type LaneMessage, type NatMessage } from "../wire/lane.ts";
 import { MAX_CANDIDATES } from "../wire/candidate.ts";
 import { MAX_INDEX } from "../wire/hello.ts";
 import { openLink, type Link, type LinkContext } from "./link.ts";
+import { ETHERNET_MTU, SAFE_MTU } from "./mtu.ts";
+import { FIRST_RELAY_EPOCH, openRelay, type RelayPlace } from "./relay.ts";
 
-/** The MTU of Ethernet; used for bulk once a packet of that size has been seen to pass both ways. */
-export const ETHERNET_MTU = 1500;
-/** What every IPv6 path must carry (RFC 8200, section 5). */
-export const SAFE_MTU = 1280;
+export { ETHERNET_MTU, SAFE_MTU };
+
 /** New channels under way at once: a burst of sixty sockets looks like an attack to some routers. */
 const MAX_PENDING = 8;
 /** Bulk channels of both sides together. */
 const MAX_LANES = 130;
+/** The same through a relay, where each is a connection to somebody else's server, and one of each side is all that is of use. */
+const MAX_RELAYED_LANES = 4;
 /** Local addresses of a socket on a known network come at once; reflexive ones are sent after. Milliseconds. */
 const GATHER_MS = 30;
 /** A channel that does not stand after this has failed. */
 const LANE_MS = 10_000;
+/** A path on which something was heard within this carries packets; less than a HELLO is waited for. Milliseconds. */
+const ALIVE_MS = 1500;
 /** After a failure wait this long, doubled each time. */
 const RETRY_MS = 500;
 const MAX_RETRY_MS = 30_000;
@@ -32,6 +36,12 @@ export interface BulkOptions {
   readonly context: LinkContext;
   readonly ports: readonly [number, number] | undefined;
   readonly stun: () => { readonly host: string; readonly port: number } | undefined;
+  /** Where channels of a relayed session are made. */
+  readonly relay: RelayPlace | undefined;
+  /** Addresses for the control channel. */
+  readonly oncandidates: (candidates: readonly Candidate[]) => void;
+  /** The other side is ready to punch. */
+  readonly onnat: (message: NatMessage) => void;
   readonly log: (text: string) => void;
 }
 
@@ -39,7 +49,8 @@ export interface BulkOptions {
 interface Pending {
   readonly kind: LaneKind;
   readonly ours: boolean;
-  link: Link | undefined;
+  readonly mtu: number;
+  link: (Pick<Link, "close"> & Partial<Pick<Link, "peer">>) | undefined;
   /** Addresses of the other side that came before there was a link. */
   readonly early: Candidate[];
 }
@@ -52,11 +63,13 @@ export class Bulk {
   /** Channels under way by index; ours and theirs. */
   readonly #pending = new Map<number, Pending>();
   readonly #seen = new Set<number>();
-  #mtu = ETHERNET_MTU;
   readonly #backoff: Readonly<Record<LaneKind, Backoff>> = { bulk: new Backoff(), datagrams: new Backoff() };
+  /** The shortest round trip that a handshake has seen, ms: what the session measures has busy processes in it. */
+  #rtt = Infinity;
   /** When the last datagram channel came, if it has not been missed yet. */
   #datagramsSince: number | undefined;
   #closed = false;
+  #held = false;
 
   constructor(session: Session, epoch: number, options: BulkOptions) {
     this.#session = session;
@@ -69,13 +82,21 @@ export class Bulk {
   want(): void {
     this.wantDatagrams();
     if (this.#idle || this.#backoff.bulk.waiting) return;
-    const { bulk, wanted } = this.#session.lanes;
+    const { bulk } = this.#session.lanes;
+    // Through a relay one more is as good as many.
+    const wanted = Math.min(this.#session.lanes.wanted, this.#relayed ? 1 : Infinity);
+    const { pathMtu } = this.#options.context;
     let ours = 0;
-    for (const entry of this.#pending.values()) if (entry.ours && entry.kind === "bulk") ours++;
+    // Whether a larger size passes is not known yet: nothing waits for it.
+    for (const { ours: asked, kind, mtu } of this.#pending.values())
+      if (asked && kind === "bulk" && mtu <= pathMtu.bulk) ours++;
     for (let missing = wanted - bulk - ours; missing > 0 && ours < MAX_PENDING; missing--) {
       ours++;
-      this.#ask("bulk");
+      this.#ask("bulk", pathMtu.bulk);
     }
+    if (this.#relayed || bulk === 0) return;
+    const larger = pathMtu.larger(Math.min(this.#rtt, this.#session.leastRtt));
+    if (larger !== undefined) this.#ask("bulk", larger);
   }
 
   /** Makes a datagram channel if the session wants one, has none, and none is under way. */
@@ -99,13 +120,26 @@ export class Bulk {
       }
       backoff.succeed();
     }
-    this.#ask("datagrams");
+    this.#ask("datagrams", Math.min(ETHERNET_MTU, this.#options.context.pathMtu.bulk));
   }
 
-  /** All channels are gone and the session goes on in another epoch. */
+  /** The session may leave the relay any moment, or other channels do not get where its control channel does: none are asked for. */
+  hold(): void {
+    this.#held = true;
+  }
+
+  release(): void {
+    this.#held = false;
+    this.want();
+  }
+
+  /** All channels are gone, or soon will be, and the session goes on in another epoch. */
   restart(epoch: number): void {
     this.#dropAll();
+    this.#held = false;
     this.#epoch = epoch;
+    this.#options.context.pathMtu.renew();
+    this.#rtt = Infinity;
     this.#seen.clear();
     this.#backoff.datagrams.stop();
     this.#datagramsSince = undefined;
@@ -115,6 +149,14 @@ export class Bulk {
   /** Takes a message of the other side. Throws PROTOCOL. */
   receive(payload: Uint8Array): void {
     const message = decodeLane(payload);
+    if (message.type === "NAT") {
+      this.#options.onnat(message);
+      return;
+    }
+    if (message.type === "CANDIDATES" && message.index === 0) {
+      this.#options.oncandidates(message.candidates);
+      return;
+    }
     if (message.epoch !== this.#epoch || this.#closed) return;
     const entry = this.#pending.get(message.index);
     if (message.type === "ADD") {
@@ -128,7 +170,7 @@ export class Bulk {
       else this.#tell({ type: "REFUSE", ...this.#at(message.index) });
     } else if (message.type === "CANDIDATES") {
       if (!entry) return;
-      if (entry.link) for (const candidate of message.candidates) entry.link.peer.addCandidate(candidate);
+      if (entry.link) for (const candidate of message.candidates) entry.link.peer?.addCandidate(candidate);
       else if (entry.early.length < MAX_CANDIDATES) entry.early.push(...message.candidates);
     } else if (entry) {
       entry.link?.close();
@@ -144,7 +186,11 @@ export class Bulk {
   /** Nothing can be asked for now. */
   get #idle(): boolean {
     const { state } = this.#session;
-    return this.#closed || state === "down" || state === "closed";
+    return this.#closed || this.#held || state === "down" || state === "closed";
+  }
+
+  get #relayed(): boolean {
+    return this.#epoch >= FIRST_RELAY_EPOCH;
   }
 
   #pendingDatagrams(): number | undefined {
@@ -154,7 +200,7 @@ export class Bulk {
 
   /** Whether there is room for another bulk channel. */
   get #room(): boolean {
-    return this.#pending.size + this.#session.lanes.bulk < MAX_LANES;
+    return this.#pending.size + this.#session.lanes.bulk < (this.#relayed ? MAX_RELAYED_LANES : MAX_LANES);
   }
 
   /**
@@ -171,11 +217,11 @@ export class Bulk {
     return true;
   }
 
-  #ask(kind: LaneKind): void {
+  #ask(kind: LaneKind, mtu: number): void {
     const index = this.#nextIndex;
     if (index > MAX_INDEX) return;
     this.#nextIndex += 2;
-    void this.#make(index, kind, this.#mtu, []);
+    void this.#make(index, kind, this.#relayed ? SAFE_MTU : mtu, []);
   }
 
   #dropAll(): void {
@@ -194,12 +240,16 @@ export class Bulk {
   async #make(index: number, kind: LaneKind, mtu: number, remote: readonly Candidate[]): Promise<void> {
     const ours = index % 2 === this.#nextIndex % 2;
     const epoch = this.#epoch;
-    const entry: Pending = { kind, ours, link: undefined, early: [] };
+    const entry: Pending = { kind, ours, mtu, link: undefined, early: [] };
     this.#pending.set(index, entry);
     const current = (): boolean =>
       !this.#closed && this.#epoch === epoch && this.#pending.get(index) === entry;
     try {
       const { context, ports, stun } = this.#options;
+      if (this.#relayed) {
+        await this.#relay(index, kind, ours, entry, current);
+        return;
+      }
       const datagrams = kind === "datagrams";
       const target = { epoch, index, mtu, datagrams, ports, stun: stun(), candidates: remote };
       const link = await openLink(context, target);
@@ -221,6 +271,8 @@ export class Bulk {
           return;
         }
         this.#pending.delete(index);
+        this.#rtt = Math.min(this.#rtt, link.peer.rtt ?? Infinity);
+        if (ours) this.#stood(mtu);
         const id = epoch * 65536 + index;
         if (datagrams) {
           this.#datagramsSince = performance.now();
@@ -235,11 +287,50 @@ export class Bulk {
     } catch (error) {
       if (!current()) return;
       this.#options.log(`${kind} channel ${index}: ${String(error)}`);
-      if (ours) this.#failed(kind, mtu, entry.link);
+      if (ours) this.#failed(kind, mtu, entry.link?.peer);
     } finally {
       if (this.#pending.get(index) === entry) this.#pending.delete(index);
     }
     if (ours || kind === "datagrams") this.want();
+  }
+
+  /** Makes a channel through the relay: the other side goes there when it is told. */
+  async #relay(
+    index: number,
+    kind: LaneKind,
+    ours: boolean,
+    entry: Pending,
+    current: () => boolean,
+  ): Promise<void> {
+    const { relay, context } = this.#options;
+    if (!relay) throw new DcpipeError("PROTOCOL", "no relay is known");
+    const stop = new AbortController();
+    entry.link = {
+      close: () => {
+        stop.abort();
+      },
+    };
+    if (ours) this.#tell({ type: "ADD", ...this.#at(index), kind, mtu: SAFE_MTU, candidates: [] });
+    const timer = setTimeout(() => {
+      stop.abort();
+    }, LANE_MS);
+    try {
+      const { channel } = await openRelay(relay, context, this.#at(index), stop.signal);
+      if (!current()) {
+        channel.close();
+        return;
+      }
+      const id = this.#epoch * 65536 + index;
+      if (kind === "datagrams") {
+        this.#datagramsSince = performance.now();
+        this.#session.attachDatagrams(channel, id);
+      } else {
+        this.#backoff.bulk.succeed();
+        this.#session.attach(channel, id, "bulk", true);
+      }
+    } finally {
+      clearTimeout(timer);
+    }
   }
 
   /** Sends the addresses known now, and later ones as they come. */
@@ -255,14 +346,21 @@ export class Bulk {
     };
   }
 
-  /** A packet of the larger size did not pass, or the channel did not stand at all: be more modest, or wait. */
-  #failed(kind: LaneKind, mtu: number, link: Link | undefined): void {
-    const reached = link?.peer.channel !== undefined;
-    if (reached && mtu > SAFE_MTU) {
-      this.#mtu = SAFE_MTU;
-      return;
-    }
-    this.#pause(kind);
+  #stood(mtu: number): void {
+    const { pathMtu } = this.#options.context;
+    const before = pathMtu.bulk;
+    pathMtu.bulkStood(mtu);
+    if (pathMtu.bulk !== before) this.#options.log(`packets of ${mtu} bytes pass`);
+  }
+
+  /** A packet of that size did not pass, or the channel did not stand at all: be more modest, or wait. */
+  #failed(kind: LaneKind, mtu: number, peer: Link["peer"] | undefined): void {
+    const { pathMtu } = this.#options.context;
+    if (mtu > pathMtu.bulk) return;
+    // Where nothing passes, the size is not to blame.
+    const reached = peer?.channel !== undefined && this.#session.silence < ALIVE_MS;
+    if (!reached || !pathMtu.bulkFailed(mtu)) this.#pause(kind);
+    else this.#options.log(`packets of ${mtu} bytes do not pass, ${pathMtu.bulk} are tried`);
   }
 
   #pause(kind: LaneKind): void {

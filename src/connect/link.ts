@@ -2,10 +2,11 @@
  * One try at one channel: a peer connection, then HELLO both ways (docs/protocol.md, section 3.2).
  *
  *   create -> ICE -> DTLS -> SCTP open -> HELLO sent and received -> [READY] -> stands
- *               \______/ 3 s           \_________________________________/ 5 s
+ *               \______/ 3 s           \_________________________________/ 3 s
  *
- * READY is exchanged on added channels only, where it proves that packets of the hoped MTU pass. The datagram channel of a peer
- * connection opens beside the one that carries HELLO and READY, and is what such a link is made for.
+ * HELLO is as long as the largest packet will be, so one that does not pass is noticed here (mtu.ts). READY is exchanged on added
+ * channels only, where each side must know that its own packets pass. The datagram channel of a peer connection opens beside the one
+ * that carries HELLO and READY, and is what such a link is made for.
  */
 import { asDcpipeError, DcpipeError } from "../errors.ts";
 import type { Fingerprints, Keys } from "../signalling/keys.ts";
@@ -22,15 +23,16 @@ import {
   PROTOCOL_VERSION,
   type Role,
 } from "../wire/hello.ts";
+import type { PathMtu } from "./mtu.ts";
 
 /** ICE is through but DTLS is not: a lost first flight waits a second, a lost cause for ever. Try again after this. */
 const STALL_MS = 3000;
-/** A peer that opens a channel and says nothing is none of ours. */
-const HELLO_MS = 5000;
+/** A peer that opens a channel and says nothing is none of ours, or what it says is too large for the path. A few repetitions must fit. */
+const HELLO_MS = 3000;
 /** A full-size HELLO and its READY: four round trips of half a second. */
 const PROBE_MS = 2000;
-/** The part of the packet that is not ours: IPv4 20, UDP 8, DTLS 48, SCTP 12 and its chunk header 16, taken generously. */
-const PACKET_OVERHEAD = 110;
+/** A side that misses our HELLO hangs up HELLO_MS after it opened, which is not the moment when we did. */
+const HANG_UP_MS = HELLO_MS + 1000;
 
 /** What all links of one session share. */
 export interface LinkContext {
@@ -42,11 +44,14 @@ export interface LinkContext {
   readonly bind: string | undefined;
   readonly turn: readonly TurnServer[];
   readonly relayOnly: boolean;
+  readonly onlog?: ((text: string) => void) | undefined;
+  readonly pathMtu: PathMtu;
 }
 
 export interface LinkTarget {
   readonly epoch: number;
   readonly index: number;
+  /** The control channel may have less. */
   readonly mtu: number;
   /** A datagram channel is wanted. */
   readonly datagrams: boolean;
@@ -65,9 +70,11 @@ export interface Link {
 
 /** Starts a try. Throws USAGE when the wanted port cannot be had. */
 export async function openLink(context: LinkContext, target: LinkTarget): Promise<Link> {
-  const { role, keys, fingerprints } = context;
+  const { role, keys, fingerprints, pathMtu } = context;
   const { epoch, index } = target;
+  const mtu = index === 0 ? Math.min(target.mtu, pathMtu.control) : target.mtu;
   const other: Role = role === "waiting" ? "joining" : "waiting";
+  let unwanted = false;
   const peer = await context.createPeer({
     type: role === "waiting" ? "offer" : "answer",
     local: { ...keys.ice(role, epoch, index), certificate: context.certificate },
@@ -81,31 +88,43 @@ export async function openLink(context: LinkContext, target: LinkTarget): Promis
     stun: target.stun,
     turn: context.turn,
     relayOnly: context.relayOnly,
-    mtu: target.mtu,
+    mtu,
     datagrams: target.datagrams,
+    onlog: context.onlog,
   });
   const established = new Promise<Channel>((resolve, reject) => {
     let timer: ReturnType<typeof setTimeout> | undefined;
+    let greeted = false;
+    let openedAt = 0;
     const fail = (error: DcpipeError): void => {
+      unwanted = true;
       clearTimeout(timer);
       reject(error);
       peer.close();
     };
+    // A HELLO was missed here or, when the channel closes soon, there: whatever is to blame, smaller packets are worth a try.
+    const miss = (error: DcpipeError): void => {
+      const missed = peer.channel && (!greeted || performance.now() - openedAt < HANG_UP_MS);
+      if (index === 0 && missed && !unwanted) pathMtu.controlFailed(mtu);
+      fail(error);
+    };
     const within = (milliseconds: number, what: string): void => {
       clearTimeout(timer);
       timer = setTimeout(() => {
-        fail(new DcpipeError("TIMEOUT", what));
+        miss(new DcpipeError("TIMEOUT", what));
       }, milliseconds);
     };
     peer.onstate = (state) => {
       if (state === "connected") within(STALL_MS, "addresses found, but no secure channel came up");
       if (state === "failed" || state === "closed")
-        fail(new DcpipeError("ICE_FAILED", "no path to the other side"));
+        miss(new DcpipeError("ICE_FAILED", "no path to the other side"));
       if (state !== "open" || !peer.channel) return;
-      within(target.index === 0 ? HELLO_MS : PROBE_MS, "the other side opened a channel and said nothing");
+      within(index === 0 ? HELLO_MS : PROBE_MS, "the other side opened a channel and said nothing");
+      openedAt = performance.now();
       const channel = peer.channel;
       greet(context, target, channel).then(
         () => {
+          greeted = true;
           clearTimeout(timer);
           const { datagrams } = peer;
           if (datagrams) {
@@ -127,6 +146,7 @@ export async function openLink(context: LinkContext, target: LinkTarget): Promis
     peer,
     established,
     close: () => {
+      unwanted = true;
       peer.close();
     },
   };
@@ -135,12 +155,11 @@ export async function openLink(context: LinkContext, target: LinkTarget): Promis
 /** Exchanges HELLO, and READY on an added channel. Rejects with AUTH_FAILED, VERSION or PROTOCOL. */
 function greet(context: LinkContext, target: LinkTarget, channel: Channel): Promise<void> {
   const { role, keys, fingerprints } = context;
-  const { epoch, index, mtu } = target;
+  const { epoch, index } = target;
   const other: Role = role === "waiting" ? "joining" : "waiting";
-  const probe = index === 0 ? 0 : mtu - PACKET_OVERHEAD;
   const mine = encodeHello(
     { version: PROTOCOL_VERSION, role, epoch, index, proof: keys.proof(role, epoch, index, fingerprints) },
-    probe,
+    channel.packet,
   );
   return new Promise((resolve, reject) => {
     let greeted = false;

@@ -19,6 +19,8 @@ export function meetAgain(options: {
   readonly role: Role;
   readonly oncandidates: (candidates: readonly Candidate[]) => void;
   readonly onlog: (text: string) => void;
+  /** It has come to an end that was not of our making. */
+  readonly onover?: (() => void) | undefined;
   /** The other side has given up. */
   readonly onleft?: (() => void) | undefined;
 }): Meeting {
@@ -39,6 +41,7 @@ export function meetAgain(options: {
     onclosed: (error) => {
       if (error) onlog(`the rendezvous does not help to meet again: ${error.message}`);
       if (error?.code === "INTERRUPTED") options.onleft?.();
+      options.onover?.();
     },
     ontrouble: (trouble) => {
       if (trouble !== undefined) onlog(trouble);

@@ -2,10 +2,14 @@
 import { DcpipeError } from "../errors.ts";
 import type { OpenSocket } from "../signalling/socket.ts";
 import type { Certificate } from "../transport/certificate.ts";
+import type { MapPort } from "../transport/mapping.ts";
+import type { Punch } from "../transport/nat.ts";
 import type { CreatePeer, TurnServer } from "../transport/peer.ts";
+import type { WatchNetwork } from "../transport/watch.ts";
 import { MAX_CANDIDATES, type Candidate } from "../wire/candidate.ts";
 import type { Code } from "../wire/code.ts";
-import { GATHER_MS, type Connection, type ConnectionEvent, type StunServer } from "./connection.ts";
+import type { Connection, ConnectionEvent, ConnectionOptions } from "./connection.ts";
+import { GATHER_MS, type StunServer } from "./direct.ts";
 import { DEFAULT_STUN, parseStunUrl, parseTurnUrl } from "./servers.ts";
 
 /** How two sides on the same network find each other: by multicast DNS, with a mailbox that the waiting side holds itself. */
@@ -40,7 +44,7 @@ export interface ConnectOptions {
   readonly stun?: readonly string[] | undefined;
   /** TURN servers as `turn:user:password@host:port`. */
   readonly turn?: readonly string[] | undefined;
-  /** "only" never connects directly, "off" never through TURN. Default "auto". */
+  /** "only" never connects directly, "off" never through TURN or a rendezvous. Default "auto". */
   readonly relay?: "auto" | "only" | "off" | undefined;
   /** Local UDP ports to use, first and last. */
   readonly portRange?: readonly [number, number] | undefined;
@@ -84,7 +88,14 @@ export interface Platform {
   readonly findStunServer: (
     servers: readonly StunServer[],
     timeoutMs: number,
+    bind: string | undefined,
   ) => Promise<StunServer | undefined>;
+  /** Undefined where no router can be asked for a port. */
+  readonly mapPort?: MapPort | undefined;
+  /** Undefined where there are no plain sockets. */
+  readonly punch?: Punch | undefined;
+  /** Undefined where changes of the network cannot be seen. */
+  readonly watchNetwork?: WatchNetwork | undefined;
 }
 
 export function parseNetwork(options: ConnectOptions): ParsedNetwork {
@@ -99,11 +110,37 @@ export interface ParsedNetwork {
   readonly relay: "auto" | "only" | "off";
 }
 
-/** Whether only relays may be used. Throws USAGE when there is none. */
-export function relayOnly(relay: ParsedNetwork["relay"], turn: readonly TurnServer[]): boolean {
-  if (relay === "only" && turn.length === 0)
-    throw new DcpipeError("USAGE", "relay only, but no TURN server is named");
+/** Whether only relays may be used. Throws USAGE when there is none. `rendezvous`: one that may relay. */
+export function relayOnly(
+  relay: ParsedNetwork["relay"],
+  turn: readonly TurnServer[],
+  rendezvous: boolean,
+): boolean {
+  if (relay === "only" && turn.length === 0 && !rendezvous)
+    throw new DcpipeError("USAGE", "relay only, but neither a TURN server nor a rendezvous is named");
   return relay === "only";
+}
+
+/** What connections of all kinds take from the platform and the caller. */
+export function surroundings(
+  platform: Platform,
+  options: ConnectOptions,
+  { stun }: ParsedNetwork,
+): Pick<
+  ConnectionOptions,
+  "ports" | "asksStun" | "findStun" | "mapPort" | "punch" | "watchNetwork" | "reconnectMs" | "onevent"
+> {
+  return {
+    ports: options.portRange,
+    asksStun: stun.length > 0,
+    findStun: () => platform.findStunServer(stun, PROBE_MS, options.bind),
+    // Who wants no server asked for addresses wants no router asked either.
+    mapPort: stun.length > 0 ? platform.mapPort : undefined,
+    punch: platform.punch,
+    watchNetwork: platform.watchNetwork,
+    reconnectMs: seconds(options.reconnect, DEFAULT_RECONNECT, "reconnect"),
+    onevent: (event) => options.onevent?.(event),
+  };
 }
 
 /** Milliseconds of an option in seconds. */

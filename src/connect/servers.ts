@@ -11,7 +11,9 @@ export const DEFAULT_STUN: readonly string[] = [
   "stun:stun4.l.google.com:19302",
 ];
 
+/** Of STUN and TURN alike (RFC 8489, section 8.1; RFC 8656, section 4). */
 const STUN_PORT = 3478;
+const TURNS_PORT = 5349;
 
 /** `stun:host[:port]`, RFC 7064. Throws USAGE. */
 export function parseStunUrl(url: string): { host: string; port: number } {
@@ -23,20 +25,21 @@ export function parseStunUrl(url: string): { host: string; port: number } {
   return address;
 }
 
-/** `turn:user:password@host[:port][?transport=udp]`; user and password may be percent-encoded. Throws USAGE. */
+/**
+ * `turn:user:password@host[:port][?transport=udp|tcp]`, or `turns:` for TLS over TCP; user and password may be percent-encoded. Throws
+ * USAGE.
+ */
 export function parseTurnUrl(url: string): TurnServer {
-  const match = /^(turns?):([^:@]+):([^@]+)@([^?]+)(?:\?transport=(udp|tcp|tls))?$/.exec(url);
-  const [, scheme, user, password, where, transport] = match ?? [];
-  const address = where === undefined ? undefined : parseHostPort(where);
-  if (!address || user === undefined || password === undefined) {
+  const [, scheme, user, password, rest] = /^(turns?):([^:@]+):([^@]+)@(.+)$/i.exec(url) ?? [];
+  const server = rest === undefined ? undefined : parseTurnAddress(scheme, rest);
+  if (!server || user === undefined || password === undefined) {
     throw new DcpipeError(
       "USAGE",
-      "no TURN server: write turn:USER:PASSWORD@HOST or turn:USER:PASSWORD@HOST:PORT",
+      "no TURN server: write turn:USER:PASSWORD@HOST or turn:USER:PASSWORD@HOST:PORT, with ?transport=tcp for TCP, or turns: for TLS",
     );
   }
-  refuseStreams(scheme, transport);
   try {
-    return { ...address, username: decodeURIComponent(user), password: decodeURIComponent(password) };
+    return { ...server, username: decodeURIComponent(user), password: decodeURIComponent(password) };
   } catch (cause) {
     throw new DcpipeError("USAGE", "the TURN user or password has a broken percent-encoding", { cause });
   }
@@ -70,23 +73,36 @@ export function publicUrl(link: string): string | undefined {
   return /^https?:\/\/[A-Za-z\d.:[\]-]+\/[\w./%~-]*$/.test(link) && URL.canParse(link) ? link : undefined;
 }
 
-/** `turn:host[:port][?transport=udp]`, RFC 7065: credentials come beside it. Throws USAGE. */
-export function parseTurnServer(url: string): { host: string; port: number } {
-  const [, scheme, where, transport] = /^(turns?):([^?@]+)(?:\?transport=(udp|tcp|tls))?$/.exec(url) ?? [];
-  const address = where === undefined ? undefined : parseHostPort(where);
-  if (!address) throw new DcpipeError("USAGE", "no TURN server: turn:HOST or turn:HOST:PORT is due");
-  refuseStreams(scheme, transport);
-  return address;
+/** `turn:host[:port][?transport=udp|tcp]` or `turns:`, RFC 7065: credentials come beside it. Throws USAGE. */
+export function parseTurnServer(url: string): Pick<TurnServer, "host" | "port" | "transport"> {
+  const [, scheme, rest] = /^(turns?):([^@]+)$/i.exec(url) ?? [];
+  const server = rest === undefined ? undefined : parseTurnAddress(scheme, rest);
+  if (!server)
+    throw new DcpipeError("USAGE", "no TURN server: turn:HOST, turn:HOST:PORT, or either with turns: is due");
+  return server;
 }
 
-function refuseStreams(scheme: string | undefined, transport: string | undefined): void {
-  if (scheme === "turns" || (transport !== undefined && transport !== "udp"))
-    throw new DcpipeError("USAGE", "TURN over TCP or TLS is not supported yet: name a TURN server over UDP");
+/** What stands behind the scheme and the credentials, `host[:port][?transport=udp|tcp]`. Throws USAGE for what cannot be spoken. */
+function parseTurnAddress(
+  scheme: string | undefined,
+  text: string,
+): Pick<TurnServer, "host" | "port" | "transport"> | undefined {
+  const [, where, transport] = /^([^?]+)(?:\?transport=(udp|tcp))?$/i.exec(text) ?? [];
+  const isSecure = scheme?.toLowerCase() === "turns";
+  const address = where === undefined ? undefined : parseHostPort(where, isSecure ? TURNS_PORT : STUN_PORT);
+  if (!address) return undefined;
+  const over = transport?.toLowerCase();
+  if (isSecure && over === "udp")
+    throw new DcpipeError(
+      "USAGE",
+      "TURN over DTLS is not supported: write turns: without ?transport=udp, for TLS",
+    );
+  return { ...address, transport: isSecure ? "tls" : over === "tcp" ? "tcp" : "udp" };
 }
 
-function parseHostPort(text: string): { host: string; port: number } | undefined {
+function parseHostPort(text: string, defaultPort = STUN_PORT): { host: string; port: number } | undefined {
   const match = /^(?:\[([0-9A-Fa-f:.]+)\]|([^\s:/[\]]+))(?::(\d{1,5}))?$/.exec(text);
   const host = match?.[1] ?? match?.[2];
-  const port = match?.[3] === undefined ? STUN_PORT : Number(match[3]);
+  const port = match?.[3] === undefined ? defaultPort : Number(match[3]);
   return host === undefined || port < 1 || port > 65535 ? undefined : { host, port };
 }

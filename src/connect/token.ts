@@ -10,15 +10,16 @@ import { certificateFromSeed } from "../transport/certificate.ts";
 import { sameBytes } from "../wire/bytes.ts";
 import { decodeToken, encodeToken, SECRET_SIZE } from "../wire/token.ts";
 import { Connection } from "./connection.ts";
+import { PathMtu } from "./mtu.ts";
 import {
   best,
-  DEFAULT_RECONNECT,
   DEFAULT_TIMEOUT_JOINING,
   follow,
   parseNetwork,
   PROBE_MS,
   relayOnly,
   seconds,
+  surroundings,
   type ConnectOptions,
   type Platform,
 } from "./options.ts";
@@ -63,15 +64,16 @@ export async function listen(platform: Platform, options: ConnectOptions = {}): 
       createPeer: platform.createPeer,
       bind: options.bind,
       turn: network.turn,
-      relayOnly: relayOnly(network.relay, network.turn),
+      relayOnly: relayOnly(network.relay, network.turn, false),
+      pathMtu: new PathMtu(),
+      onlog: (text) => options.onevent?.({ event: "log", text }),
     },
-    ports: options.portRange,
-    stun: platform.findStunServer(network.stun, PROBE_MS),
+    ...surroundings(platform, options, network),
+    signalling: "paste",
+    stun: platform.findStunServer(network.stun, PROBE_MS, options.bind),
     stunWaitMs: Infinity,
     candidates: [],
     timeoutMs: seconds(options.timeout, 0, "timeout"),
-    reconnectMs: seconds(options.reconnect, DEFAULT_RECONNECT, "reconnect"),
-    onevent: (event) => options.onevent?.(event),
   });
   follow(connection, options.signal);
   const candidates = await connection.candidates;
@@ -119,16 +121,18 @@ export function connect(platform: Platform, offerText: string, options: ConnectO
       createPeer: platform.createPeer,
       bind: options.bind,
       turn: network.turn,
-      relayOnly: relayOnly(network.relay, network.turn),
+      relayOnly: relayOnly(network.relay, network.turn, false),
+      pathMtu: new PathMtu(),
+      onlog: (text) => options.onevent?.({ event: "log", text }),
     },
-    ports: options.portRange,
-    stun: platform.findStunServer(network.stun, PROBE_MS),
-    // The waiting side may be in reach as it is: do not make it wait for a server.
-    stunWaitMs: 0,
+    ...surroundings(platform, options, network),
+    signalling: "paste",
+    stun: platform.findStunServer(network.stun, PROBE_MS, options.bind),
+    // The waiting side may be in reach as it is: do not make it wait for a server. But a second try at the same port gets no relay
+    // from a TURN server (RFC 8656, section 7.2), so the first one has to have all there is.
+    stunWaitMs: network.turn.length > 0 ? PROBE_MS : 0,
     candidates: offer.candidates,
     timeoutMs: seconds(options.timeout, DEFAULT_TIMEOUT_JOINING, "timeout"),
-    reconnectMs: seconds(options.reconnect, DEFAULT_RECONNECT, "reconnect"),
-    onevent: (event) => options.onevent?.(event),
   });
   follow(connection, options.signal);
   const answer = connection.candidates.then((candidates) =>

@@ -7,6 +7,9 @@ import { DcpipeError } from "../errors.ts";
 import { LOW_WATER, type Channel } from "../transport/channel.ts";
 import { candidateLine, describe, MAX_MESSAGE_SIZE, parseCandidate } from "../transport/description.ts";
 import type { Candidate, Peer, PeerConfig, PeerPath, PeerState } from "../transport/peer.ts";
+import { flushed, openGateway, type Gateway } from "./turn/gateway.ts";
+
+export { flushed };
 
 type Rtc = typeof NodeDataChannel;
 type DataChannel = NodeDataChannel.DataChannel;
@@ -46,7 +49,35 @@ export async function createPeer(config: PeerConfig): Promise<Peer> {
   load();
   const bind = config.bind ?? ((await isLonely()) ? "127.0.0.1" : undefined);
   const port = await freePort({ ...config, bind });
-  return new NodePeer({ ...config, bind, ports: port === undefined ? undefined : [port, port] });
+  const gateway =
+    config.turn.length === 0
+      ? undefined
+      : await openGateway({
+          servers: config.turn,
+          near: isAny(bind) ? "127.0.0.1" : bind,
+          bind: isAny(config.bind) ? undefined : config.bind,
+          ports: config.ports,
+          onlog: config.onlog,
+        });
+  try {
+    return new NodePeer(
+      { ...config, bind, stun: stunServer(config), ports: port === undefined ? undefined : [port, port] },
+      gateway,
+    );
+  } catch (error) {
+    gateway?.close();
+    throw error;
+  }
+}
+
+/** Whether all addresses are meant. */
+function isAny(bind: string | undefined): bind is undefined | "0.0.0.0" | "::" {
+  return bind === undefined || bind === "0.0.0.0" || bind === "::";
+}
+
+/** A TURN server that is called over UDP answers as a STUN server, too (RFC 8656, section 3); with relays only nobody asks. */
+function stunServer({ stun, turn, relayOnly }: PeerConfig): PeerConfig["stun"] {
+  return stun ?? (relayOnly ? undefined : turn.find(({ transport }) => transport === "udp"));
 }
 
 /** An interface that was just set up is seen by Node a while later, a second at most; looked at so often, in ms. */
@@ -119,17 +150,19 @@ class NodePeer implements Peer {
   /** Those below: referred to, or they are collected under way. */
   readonly #dataChannels: DataChannel[] = [];
   readonly #relayOnly: boolean;
+  readonly #gateway: Gateway | undefined;
   #gathered!: () => void;
   #closing = false;
 
-  constructor(config: PeerConfig) {
+  constructor(config: PeerConfig, gateway: Gateway | undefined) {
+    this.#gateway = gateway;
     this.gathered = new Promise((resolve) => (this.#gathered = resolve));
     const { local, remote } = config;
     this.#relayOnly = config.relayOnly;
     this.#connection = new (load().PeerConnection)("dcpipe", {
       iceServers: [
         ...(config.stun ? [{ hostname: config.stun.host, port: config.stun.port }] : []),
-        ...config.turn.map(({ host, port, username, password }) => ({
+        ...(gateway?.endpoints ?? []).map(({ host, port, username, password }) => ({
           hostname: host,
           port,
           username,
@@ -147,11 +180,19 @@ class NodePeer implements Peer {
       mtu: config.mtu,
     });
     live.add(this);
+    if (gateway) {
+      gateway.onlost = ({ address, port }) => {
+        const local = this.path()?.local;
+        if (local?.type === "relay" && local.address === address && local.port === port) this.close();
+      };
+    }
     this.#connection.onStateChange((state) => {
       this.#onState(state);
     });
     this.#connection.onIceStateChange((state) => {
-      if (state === "connected" || state === "completed") this.#enter("connected");
+      if (state !== "connected" && state !== "completed") return;
+      gateway?.connected();
+      this.#enter("connected");
     });
     this.#connection.onGatheringStateChange((state) => {
       if (state !== "complete" || this.#closing) return;
@@ -170,7 +211,8 @@ class NodePeer implements Peer {
     const [channel, datagrams] = inits.map((init) => {
       const dataChannel = this.#connection.createDataChannel("", init);
       this.#dataChannels.push(dataChannel);
-      const made = new NodeChannel(dataChannel, "unordered" in init ? MAX_EARLY : Infinity, () => {
+      const room = "unordered" in init ? MAX_EARLY : Infinity;
+      const made = new NodeChannel(dataChannel, config.mtu - PACKET_OVERHEAD, room, () => {
         this.close();
       });
       dataChannel.onOpen(() => {
@@ -219,7 +261,7 @@ class NodePeer implements Peer {
 
   get rtt(): number | undefined {
     const rtt = this.#closing ? -1 : this.#connection.rtt();
-    return rtt > 0 ? rtt : undefined;
+    return rtt < 0 ? undefined : rtt;
   }
 
   path(): PeerPath | undefined {
@@ -239,6 +281,7 @@ class NodePeer implements Peer {
     this.#closing = true;
     this.#gathered();
     this.#connection.close();
+    this.#gateway?.close();
     this.#enter("closed");
     this.channel?.lost();
     this.datagrams?.lost();
@@ -291,10 +334,14 @@ const MAX_EARLY = 256 * 1024;
 /** What a message that waits costs at least: an empty one is not free. */
 const MIN_COST = 512;
 
+/** What libdatachannel sets aside in a packet: IPv6 40, UDP 8, DTLS 48, SCTP 12 and its chunk header 16. */
+const PACKET_OVERHEAD = 124;
+
 class NodeChannel implements Channel {
   ondrain: (() => void) | undefined;
   onclose: (() => void) | undefined;
   closed = false;
+  readonly packet: number;
   readonly #channel: DataChannel;
   readonly #closePeer: () => void;
   /** Messages that came before anyone listened, and room for more. */
@@ -302,8 +349,9 @@ class NodeChannel implements Channel {
   #room: number;
   #onmessage: ((message: Uint8Array) => void) | undefined;
 
-  constructor(channel: DataChannel, room: number, closePeer: () => void) {
+  constructor(channel: DataChannel, packet: number, room: number, closePeer: () => void) {
     this.#channel = channel;
+    this.packet = packet;
     this.#room = room;
     this.#closePeer = closePeer;
     channel.setBufferedAmountLowThreshold(LOW_WATER);

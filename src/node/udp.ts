@@ -5,20 +5,12 @@ import type { Address, DatagramListener, DatagramSocket } from "../apps/forward/
 import { DcpipeError } from "../errors.ts";
 import { bindAll, type Bound, type Place } from "./net/bind.ts";
 import { connectionFailure, formatHost } from "./net/failure.ts";
+import { stay } from "./net/lookup.ts";
 
 /** What waits in the kernel while we are busy: 30 ms of a gigabit. A limit and not a cost, and the system may cut it. */
 const SOCKET_BUFFER = 4 * 1024 * 1024;
 /** When the network is slower than we are, Node queues without a bound; datagrams that would wait longer are dropped. */
 const MAX_QUEUED = 1024 * 1024;
-
-/** Node asks for the name of every address, at each send; ours are addresses already. */
-function stay(
-  address: string,
-  _options: unknown,
-  callback: (error: NodeJS.ErrnoException | null, address: string, family: number) => void,
-): void {
-  callback(null, address, isIPv6(address) ? 6 : 4);
-}
 
 function createUdp(address: string): Socket {
   return createSocket({ type: isIPv6(address) ? "udp6" : "udp4", ipv6Only: isIPv6(address), lookup: stay });

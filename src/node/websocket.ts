@@ -1,13 +1,15 @@
 /** WebSockets on package ws, through the proxy that the environment names for a URL. */
-import type { RequestOptions } from "node:https";
-import { checkServerIdentity } from "node:tls";
-import { getProxyForUrl } from "proxy-from-env";
+import type { Socket as TcpSocket } from "node:net";
 import type { WebSocket } from "ws";
-import { DcpipeError } from "../errors.ts";
+import { asDcpipeError, DcpipeError } from "../errors.ts";
 import type { OpenSocket, Socket } from "../signalling/socket.ts";
+import { LOW_WATER } from "../transport/channel.ts";
+import { openTunnel, placeOf, proxyFor, proxyName, speakThrough } from "./net/proxy.ts";
+import { reasonOf } from "./net/reason.ts";
 
 /** A name to look up and some five round trips, with TLS and a proxy: what has not answered by then will not. */
 const HANDSHAKE_MS = 10_000;
+const NO_ANSWER = `no answer in ${HANDSHAKE_MS / 1000} s`;
 /** Four times the largest message of docs/protocol.md, section 7.2: who sends more is no rendezvous. */
 const MAX_MESSAGE = 16 * 1024;
 /** The server pings every 30 s; when two of these are missing, nobody is there any more. */
@@ -16,7 +18,7 @@ const SILENCE_MS = 75_000;
 const CLOSE_MS = 2_000;
 
 /** An object of its own because @types/ws does not know closeTimeout yet. */
-const WS_OPTIONS = { perMessageDeflate: false, maxPayload: MAX_MESSAGE, closeTimeout: CLOSE_MS };
+const WS_OPTIONS = { perMessageDeflate: false, closeTimeout: CLOSE_MS };
 
 /** Close codes of RFC 6455, section 7.4.1. */
 const NORMAL = 1000;
@@ -27,17 +29,24 @@ const ABNORMAL = 1006;
 /** What a gateway says for a server behind it that is down at the moment (RFC 9110, section 15.6). */
 const GATEWAY_STATUS = [502, 503, 504];
 
-export const openSocket: OpenSocket = async (url, { protocols, direct, signal }) => {
+export const openSocket: OpenSocket = async (
+  url,
+  { protocols, direct, maxMessage = MAX_MESSAGE, signal },
+) => {
   const { target, where } = parse(url);
   const proxy = direct ? undefined : proxyFor(target, where);
   // Loaded on first use: commands that meet without a rendezvous should not pay for it.
   const { WebSocket } = await import("ws");
-  const tunnel = proxy && (await openTunnel(proxy, target));
-  if (signal?.aborted) throw aborted();
+  const tunnel = proxy && (await passThrough(proxy, target, signal));
+  if (signal?.aborted) {
+    tunnel?.destroy();
+    throw aborted();
+  }
   return new Promise((resolve, reject) => {
     const socket = new WebSocket(target, [...protocols], {
       ...WS_OPTIONS,
-      ...tunnel?.options,
+      maxPayload: maxMessage,
+      ...(tunnel && { createConnection: (options: object) => speakThrough(tunnel, target, options) }),
     });
     let protocol = "";
     let settled = false;
@@ -50,7 +59,6 @@ export const openSocket: OpenSocket = async (url, { protocols, direct, signal })
     };
     const fail = (error: DcpipeError): void => {
       if (!settle()) return;
-      tunnel?.abandon();
       socket.terminate();
       reject(error);
     };
@@ -58,7 +66,7 @@ export const openSocket: OpenSocket = async (url, { protocols, direct, signal })
       fail(aborted());
     };
     const timer = setTimeout(() => {
-      fail(unreachable(tunnel?.waiting ?? where, `no answer in ${HANDSHAKE_MS / 1000} s`));
+      fail(unreachable(where, NO_ANSWER));
     }, HANDSHAKE_MS);
     signal?.addEventListener("abort", stopped);
 
@@ -68,15 +76,12 @@ export const openSocket: OpenSocket = async (url, { protocols, direct, signal })
       if (protocol === "" && protocols[0] !== undefined) headers["sec-websocket-protocol"] = protocols[0];
     });
     socket.on("unexpected-response", (_request, { statusCode = 0 }) => {
-      if (tunnel?.refusal) fail(tunnel.refusal);
-      else if (GATEWAY_STATUS.includes(statusCode)) fail(unreachable(where, `HTTP ${statusCode}`));
+      if (GATEWAY_STATUS.includes(statusCode)) fail(unreachable(where, `HTTP ${statusCode}`));
       else fail(noRendezvous(where, ` (HTTP ${statusCode})`));
     });
     // After the handshake "close" tells the same.
     socket.on("error", (error) => {
-      if (tunnel?.refusal) fail(tunnel.refusal);
-      else if (tunnel?.waiting !== undefined) fail(unreachable(tunnel.waiting, reasonOf(error), error));
-      else fail(failure(error, where));
+      fail(failure(error, where));
     });
     socket.on("open", () => {
       if (settle()) resolve(new NodeSocket(socket, protocol));
@@ -86,7 +91,9 @@ export const openSocket: OpenSocket = async (url, { protocols, direct, signal })
 
 class NodeSocket implements Socket {
   readonly protocol: string;
+  ondrain: (() => void) | undefined;
   readonly #socket: WebSocket;
+  #full = false;
   /** Messages that came before anyone listened. */
   #early: Uint8Array[] = [];
   #onmessage: ((message: Uint8Array) => void) | undefined;
@@ -138,8 +145,17 @@ class NodeSocket implements Socket {
     });
   }
 
+  get bufferedAmount(): number {
+    return this.#socket.bufferedAmount;
+  }
+
   send(message: Uint8Array): void {
-    this.#socket.send(message);
+    if (this.#socket.bufferedAmount + message.length > LOW_WATER) this.#full = true;
+    this.#socket.send(message, () => {
+      if (!this.#full || this.#socket.bufferedAmount > LOW_WATER) return;
+      this.#full = false;
+      this.ondrain?.();
+    });
   }
 
   close(): void {
@@ -182,82 +198,25 @@ function parse(url: string): { target: URL; where: string } {
   return { target, where: `${protocol}//${host}${pathname === "/" ? "" : pathname}` };
 }
 
-/** The proxy of HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY. */
-function proxyFor(target: URL, where: string): URL | undefined {
-  const setting = getProxyForUrl(target.href);
-  if (setting === "") return undefined;
-  const proxy = URL.canParse(setting) ? new URL(setting) : undefined;
-  if (!proxy || !/^https?:$/.test(proxy.protocol))
-    throw new DcpipeError("USAGE", `the proxy set for ${where} is no http or https URL`);
-  return proxy;
-}
-
-/** The way through a proxy by CONNECT (RFC 9110, section 9.3.6), while it is made. */
-interface Tunnel {
-  readonly options: RequestOptions;
-  /** The proxy's name for people, until it has answered. */
-  waiting: string | undefined;
-  /** Set when it has answered with a no. */
-  refusal: DcpipeError | undefined;
-  /** Closes the connection to a proxy that has not answered: nobody else would. */
-  abandon(): void;
-}
-
-async function openTunnel(proxy: URL, target: URL): Promise<Tunnel> {
-  const { HttpsProxyAgent } = await import("https-proxy-agent");
+/** A connection to the server through the proxy. Rejects with SIGNALLING or ABORTED. */
+async function passThrough(proxy: URL, target: URL, signal: AbortSignal | undefined): Promise<TcpSocket> {
   const giveUp = new AbortController();
-  const name = `the proxy ${proxy.protocol}//${proxy.host}`;
-  const agent = new HttpsProxyAgent(proxy, { signal: giveUp.signal });
-  const host = target.hostname.replace(/^\[|\]$/g, "");
-  const tunnel: Tunnel = {
-    // The agent does not tell TLS the host when that is an IP address.
-    options: { agent, checkServerIdentity: (_, certificate) => checkServerIdentity(host, certificate) },
-    waiting: name,
-    refusal: undefined,
-    abandon: () => {
-      if (tunnel.waiting !== undefined) giveUp.abort();
-    },
+  const stop = (): void => {
+    giveUp.abort();
   };
-  agent.on("proxyConnect", ({ statusCode }: { statusCode: number }) => {
-    tunnel.waiting = undefined;
-    // The agent takes no other status for a yes. What is no number was no HTTP.
-    if (statusCode === 200) return;
-    tunnel.refusal = new DcpipeError(
-      "SIGNALLING",
-      Number.isNaN(statusCode) ? `${name} is no proxy` : `${name} refuses (HTTP ${statusCode})`,
-    );
-  });
-  return tunnel;
-}
-
-/** Why a connection was not made, by Node's error codes. */
-const REASONS: Readonly<Record<string, string>> = {
-  ENOTFOUND: "there is no host of this name",
-  EAI_AGAIN: "its name cannot be looked up at the moment",
-  ECONNREFUSED: "the connection was refused",
-  ECONNRESET: "the connection was cut",
-  ETIMEDOUT: "it does not answer",
-  EHOSTUNREACH: "there is no way to it",
-  ENETUNREACH: "there is no way to its network",
-  CERT_HAS_EXPIRED: "its certificate has expired",
-  CERT_NOT_YET_VALID: "its certificate is not valid yet",
-  DEPTH_ZERO_SELF_SIGNED_CERT: "its certificate is self-signed",
-  SELF_SIGNED_CERT_IN_CHAIN: "its certificate is signed by an authority that is not known here",
-  UNABLE_TO_GET_ISSUER_CERT_LOCALLY: "its certificate is signed by an authority that is not known here",
-  UNABLE_TO_VERIFY_LEAF_SIGNATURE:
-    "its certificate is signed by an authority that is not known here, or comes without those in between",
-  ERR_TLS_CERT_ALTNAME_INVALID: "its certificate is for another host",
-};
-
-/** What OpenSSL says of records that are none. */
-const NO_TLS = ["wrong version number", "packet length too long"];
-
-function reasonOf(error: Error): string {
-  const { code = "" } = error as NodeJS.ErrnoException;
-  // error:0A00010B:SSL routines:ssl3_get_record:wrong version number:../deps/openssl/...
-  const tls = /SSL routines:[^:]*:([^:]+)/.exec(error.message)?.[1];
-  if (tls !== undefined) return NO_TLS.includes(tls) ? "it does not speak TLS" : `TLS failed: ${tls}`;
-  return REASONS[code] ?? (error.message || code);
+  const timer = setTimeout(stop, HANDSHAKE_MS);
+  if (signal?.aborted) stop();
+  signal?.addEventListener("abort", stop);
+  try {
+    return await openTunnel(proxy, placeOf(target), { signal: giveUp.signal });
+  } catch (cause) {
+    if (signal?.aborted) throw aborted();
+    if (giveUp.signal.aborted) throw unreachable(proxyName(proxy), NO_ANSWER);
+    throw new DcpipeError("SIGNALLING", asDcpipeError(cause, "IO").message, { cause });
+  } finally {
+    clearTimeout(timer);
+    signal?.removeEventListener("abort", stop);
+  }
 }
 
 function failure(error: Error, where: string): DcpipeError {

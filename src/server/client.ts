@@ -20,7 +20,7 @@ import {
   type ServerRecord,
 } from "../wire/rendezvous.ts";
 import type { Connection } from "./connection.ts";
-import type { Holder } from "./holder.ts";
+import { HOLDER_MS, type Holder } from "./holder.ts";
 import type { Limits } from "./limits.ts";
 import type { Metrics } from "./metrics.ts";
 import type { Admission, Attachment, Notice, Place, Store, Visitor } from "./store.ts";
@@ -55,10 +55,9 @@ const ADMISSION_LIMIT = {
   RESUME: "",
 } as const;
 
-/** So long one who comes before the holder has opened that mailbox waits for it. */
-const HOLDER_MS = 300;
-
 type FirstMessage = Extract<ClientMessage, { type: "ALLOCATE" | "CLAIM" | "OPEN" | "RESUME" }>;
+
+type LaterMessage = Extract<ClientMessage, { type: "POST" | "RENEW" | "RELEASE" }>;
 
 export class Client {
   readonly #connection: Connection;
@@ -105,7 +104,8 @@ export class Client {
       message.type === "CLAIM" ||
       message.type === "OPEN" ||
       message.type === "RESUME";
-    if (isFirst !== (this.#state === "new")) this.#end(CLOSE.PROTOCOL);
+    // RELAY travels in the request, and makes it another kind of client (relay.ts).
+    if (message.type === "RELAY" || isFirst !== (this.#state === "new")) this.#end(CLOSE.PROTOCOL);
     else if (isFirst) this.#enter(message);
     else this.#act(message);
   }
@@ -225,7 +225,7 @@ export class Client {
 
   // ---- inside -------------------------------------------------------------------------------------------------------
 
-  #act(message: Exclude<ClientMessage, FirstMessage>): void {
+  #act(message: LaterMessage): void {
     const place = this.#place;
     if (!place) return;
     const { store } = this.#around;

@@ -5,6 +5,9 @@ import type { Role } from "../wire/hello.ts";
 /** Names that others may open: two doors for a peer, and sessions that are being made, eight at a time. */
 const MAX_NAMES = 64;
 
+/** So long one who comes to a name before the holder has waits for it. */
+export const HOLDER_MS = 300;
+
 export class Holder {
   readonly key: Uint8Array;
   /** What it has opened, the latest last. A door that it opens anew can be knocked at in between. */
@@ -14,7 +17,7 @@ export class Holder {
     this.key = key;
   }
 
-  /** Whether this OPEN may be: the holder's own as the waiting side, or another one's where the holder has been. */
+  /** Whether this OPEN or RELAY may be: the holder's own as the waiting side, or another one's where the holder has been. */
   admits(open: { readonly key: Uint8Array; readonly role: Role; readonly name: Uint8Array }): boolean {
     const name = toBase64url(open.name);
     if (open.role === "joining") return this.#names.has(name);

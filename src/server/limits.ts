@@ -32,6 +32,21 @@ export interface Limits {
   /** After so long without a wrong guess all are forgotten. */
   readonly guessMemoryMs: number;
 
+  // ---- relays
+  /** Ends of relays of one address at this process; a session has up to two, so an office behind one address fits. */
+  readonly relaysPerAddress: number;
+  /** Ends of relays at this process; each costs half a MiB at worst, when its client takes nothing and the other one sends all the time. */
+  readonly relays: number;
+  /** An end whose other end does not come: both come within seconds, and who comes back does so within a minute. */
+  readonly relayUnpairedMs: number;
+  /**
+   * Bytes for one end that its client has not taken; above it the other end's client is not read from. What is in flight on a long path
+   * lies in the kernel's buffers, so this needs to last from one turn of the event loop to the next, or to another process and back.
+   */
+  readonly relayBufferedBytes: number;
+  /** A process says every third of this that its ends are there. One that has not for so long has died, and they with it. */
+  readonly relayKeepMs: number;
+
   // ---- connections
   /** Connections of one address to this process: as the mailboxes, with room for those who join and for connections half gone. */
   readonly connectionsPerAddress: number;
@@ -39,7 +54,7 @@ export interface Limits {
   readonly firstMessageMs: number;
   /** Messages before the first one is answered: HELLO may follow ALLOCATE at once. */
   readonly earlyMessages: number;
-  /** Messages and pings within one `pingMs`: all bodies a side may post, several times over. */
+  /** Messages and pings within one `pingMs`: all bodies a side may post, several times over. Relayed messages do not count. */
   readonly messagesPerPing: number;
   /** Between two pings: NATs and proxies forget idle connections after a minute or more. Who does not answer until the next is gone. */
   readonly pingMs: number;
@@ -76,6 +91,12 @@ export const LIMITS: Limits = {
   maxDelayMs: 30 * SECOND,
   maxWaitMs: MINUTE,
   guessMemoryMs: 10 * MINUTE,
+
+  relaysPerAddress: 64,
+  relays: 1024,
+  relayUnpairedMs: 2 * MINUTE,
+  relayBufferedBytes: 256 * 2 ** 10,
+  relayKeepMs: 90 * SECOND,
 
   connectionsPerAddress: 1024,
   firstMessageMs: 10 * SECOND,

@@ -4,6 +4,7 @@ import type { Role } from "../wire/hello.ts";
 import { CLOSE, type CloseCode } from "../wire/rendezvous.ts";
 import { claimDelay, LIMITS, MAILBOX_BYTES, type Limits } from "./limits.ts";
 import { CROWDED, sampleNameplates } from "./nameplates.ts";
+import { MemoryRelays } from "./relays.ts";
 import type { Admission, Endings, Notice, Place, Store, StoreEvents, Visitor } from "./store.ts";
 
 interface Side {
@@ -42,6 +43,7 @@ const SWEEP_MS = 10_000;
 
 export class MemoryStore implements Store {
   readonly healthy = true;
+  readonly relays = new MemoryRelays();
   readonly #limits: Limits;
   readonly #mailboxes = new Map<string, Mailbox>();
   readonly #guesses = new Map<string, Guesses>();

@@ -12,6 +12,12 @@ export class Metrics {
   opened = 0;
   messages = 0;
   matches = 0;
+  /** Pairs whose waiting end is here; over all processes that is all. */
+  relays = 0;
+  /** Ends, paired or not. */
+  relayEnds = 0;
+  /** From clients of this process to the other end. */
+  relayedBytes = 0;
   readonly #outcomes = new Map<string, number>(OUTCOMES.map((outcome) => [outcome, 0]));
   readonly #refused = new Map<string, number>(
     Object.entries(CLOSE)
@@ -19,15 +25,26 @@ export class Metrics {
       .map(([name]) => [name, 0]),
   );
 
+  readonly #relayEndings = new Map<string, number>([
+    ["lost", 0],
+    ...Object.keys(CLOSE).map((name): [string, number] => [name, 0]),
+  ]);
+
   countOutcome(outcome: Outcome): void {
     this.#outcomes.set(outcome, (this.#outcomes.get(outcome) ?? 0) + 1);
   }
 
   /** A connection was closed from here. */
   countClose(code: CloseCode): void {
-    const name = Object.entries(CLOSE).find(([, known]) => known === code)?.[0] ?? "";
+    const name = nameOf(code);
     const count = this.#refused.get(name);
     if (count !== undefined) this.#refused.set(name, count + 1);
+  }
+
+  /** An end of a relay is over; `code` is undefined when it was not closed from here. */
+  countRelayEnding(code: CloseCode | undefined): void {
+    const name = code === undefined ? "lost" : nameOf(code);
+    this.#relayEndings.set(name, (this.#relayEndings.get(name) ?? 0) + 1);
   }
 
   format(): string {
@@ -48,11 +65,25 @@ export class Metrics {
         this.#refused,
         "reason",
       ),
+      ...metric("dcpipe_relays", "gauge", "Relays whose waiting end is attached here", this.relays),
+      ...metric("dcpipe_relay_ends", "gauge", "WebSockets that are ends of relays", this.relayEnds),
+      ...metric("dcpipe_relayed_bytes_total", "counter", "Bytes from ends of relays", this.relayedBytes),
+      ...metric(
+        "dcpipe_relay_ends_closed_total",
+        "counter",
+        "Ends of relays that are over",
+        this.#relayEndings,
+        "reason",
+      ),
       ...metric("process_resident_memory_bytes", "gauge", "Resident memory", rss),
       ...metric("process_cpu_seconds_total", "counter", "User and system time", (user + system) / 1e6),
     ];
     return `${lines.join("\n")}\n`;
   }
+}
+
+function nameOf(code: CloseCode): string {
+  return Object.entries(CLOSE).find(([, known]) => known === code)?.[0] ?? "";
 }
 
 function metric(

@@ -3,7 +3,8 @@
  *
  *   request --> http.ts        page, health, metrics
  *   upgrade --> connection.ts  one WebSocket --> client.ts  one client --> store.ts  the mailboxes, maybe shared with others
- *                                                    ^------- notices --------'
+ *                                 |                  ^------- notices --------'
+ *                                 '--------------> relay.ts   one end of a relay --> relays.ts  where the other end is
  *
  * It sees nameplates, keys and bodies, and keeps none of them longer than the mailbox; it says nothing about them to anybody else.
  */
@@ -18,6 +19,8 @@ import { Holder } from "./holder.ts";
 import { createRoutes } from "./http.ts";
 import { LIMITS, MAX_HEADER_BYTES, type Limits } from "./limits.ts";
 import { Metrics } from "./metrics.ts";
+import { Quota } from "./quota.ts";
+import { RelayEnd, type RelayOptions, type RelaySurroundings } from "./relay.ts";
 import type { Store } from "./store.ts";
 import { turnServers, type TurnOptions } from "./turn.ts";
 
@@ -27,17 +30,24 @@ export interface RendezvousOptions {
   /** The URL that people reach it by, for links; without it clients use the one they were given. */
   readonly publicUrl?: string | undefined;
   readonly turn?: TurnOptions | undefined;
+  /** What each relay may use; false: nothing is relayed. */
+  readonly relay?: RelayOptions | false | undefined;
   /** A proxy stands in front, and its X-Forwarded-For tells where a client comes from. */
   readonly trustProxy?: boolean | undefined;
   /**
-   * Only this key may ALLOCATE, or OPEN as the waiting side; others may OPEN what it has opened: for mailboxes that a client holds
-   * itself.
+   * Only this key may ALLOCATE, or OPEN and RELAY as the waiting side; others may OPEN and RELAY where it has been: for mailboxes and
+   * relays that a client holds itself.
    */
   readonly onlyKey?: Uint8Array | undefined;
   readonly limits?: Partial<Limits> | undefined;
   /** Lines for an operator: counts, never addresses, nameplates or bodies. */
   readonly onlog?: ((line: string) => void) | undefined;
 }
+
+/** Whom a WebSocket belongs to. */
+type Guest = Pick<Client | RelayEnd, "receive" | "closed"> &
+  Pick<Client, "close"> &
+  Partial<Pick<Client, "notice"> & Pick<RelayEnd, "taken" | "closing">>;
 
 /** A draining server closes its clients in so many turns. */
 const DRAIN_TURNS = 20;
@@ -48,7 +58,7 @@ export class Rendezvous {
   readonly #metrics = new Metrics();
   readonly #server: Server;
   /** By seat. */
-  readonly #clients = new Map<number, { readonly client: Client; readonly terminate: () => void }>();
+  readonly #clients = new Map<number, { readonly client: Guest; readonly terminate: () => void }>();
   readonly #connectionsFrom = new Map<string, number>();
   #seats = 0;
   #draining = false;
@@ -57,13 +67,22 @@ export class Rendezvous {
   constructor(options: RendezvousOptions) {
     this.#options = options;
     this.#limits = { ...LIMITS, ...options.limits };
-    const { store, turn, onlyKey, publicUrl = "" } = options;
+    const { store, turn, onlyKey, publicUrl = "", relay = {} } = options;
     const around: Surroundings = {
       store,
       limits: this.#limits,
       metrics: this.#metrics,
       link: publicUrl,
       servers: () => turnServers(turn),
+      holder: onlyKey && new Holder(onlyKey),
+    };
+    const relayAround: RelaySurroundings = {
+      relays: store.relays,
+      limits: this.#limits,
+      metrics: this.#metrics,
+      quota: new Quota(this.#limits.relaysPerAddress, this.#limits.relays),
+      options: relay,
+      // Not the one above: a name of a mailbox is none of a relay.
       holder: onlyKey && new Holder(onlyKey),
     };
     const { requestMs, keepAliveMs } = this.#limits;
@@ -83,7 +102,12 @@ export class Rendezvous {
     this.#server.on(
       "upgrade",
       createUpgrade(this.#limits, (opening, request) => {
-        this.#seat(opening, request, around);
+        const { connection } = opening;
+        this.#seat(opening, request, (seat, address) =>
+          opening.relay
+            ? new RelayEnd(connection, relayAround, address)
+            : new Client(connection, around, seat, address),
+        );
       }),
     );
   }
@@ -91,10 +115,15 @@ export class Rendezvous {
   /** Rejects with IO when the port is taken, or the store cannot be reached. */
   async listen(port: number, host: string): Promise<{ address: string; port: number }> {
     await this.#options.store.start({
-      notice: (seat, notice) => this.#clients.get(seat)?.client.notice(notice),
+      notice: (seat, notice) => this.#clients.get(seat)?.client.notice?.(notice),
       lost: () => {
         this.#log(`the store is gone; ${this.#clients.size} clients are sent away`);
         for (const { client } of this.#clients.values()) client.close(CLOSE.TRY_AGAIN);
+      },
+      relaysLost: () => {
+        const ends = [...this.#clients.values()].filter(({ client }) => client instanceof RelayEnd);
+        this.#log(`the store of relays is gone; ${ends.length} ends are sent away`);
+        for (const { client } of ends) client.close(CLOSE.TRY_AGAIN);
       },
     });
     try {
@@ -136,14 +165,18 @@ export class Rendezvous {
     await this.#options.store.close();
   }
 
-  #seat({ connection, first }: Opening, request: IncomingMessage, around: Surroundings): void {
+  #seat(
+    { connection, first, relay }: Opening,
+    request: IncomingMessage,
+    welcome: (seat: number, address: string) => Guest,
+  ): void {
     const address = countedAddress(request, this.#options.trustProxy ?? false);
     const seat = ++this.#seats;
     const from = (this.#connectionsFrom.get(address) ?? 0) + 1;
     this.#connectionsFrom.set(address, from);
     this.#metrics.opened++;
     this.#metrics.connections++;
-    const client = new Client(connection, around, seat, address);
+    const client = welcome(seat, address);
     this.#clients.set(seat, {
       client,
       terminate: () => {
@@ -154,10 +187,13 @@ export class Rendezvous {
       message: (message) => {
         client.receive(message);
       },
+      taken: (cost) => client.taken?.(cost),
+      closing: () => client.closing?.(),
       closed: (code) => {
         this.#clients.delete(seat);
         this.#metrics.connections--;
-        if (code !== undefined) this.#metrics.countClose(code);
+        if (relay) this.#metrics.countRelayEnding(code);
+        else if (code !== undefined) this.#metrics.countClose(code);
         const left = (this.#connectionsFrom.get(address) ?? 0) - 1;
         if (left > 0) this.#connectionsFrom.set(address, left);
         else this.#connectionsFrom.delete(address);
@@ -166,7 +202,7 @@ export class Rendezvous {
       },
     });
     if (this.#draining) client.close(CLOSE.GOING_AWAY);
-    else if (!around.store.healthy) client.close(CLOSE.TRY_AGAIN);
+    else if (!this.#options.store.healthy) client.close(CLOSE.TRY_AGAIN);
     else if (from > this.#limits.connectionsPerAddress)
       client.close(CLOSE.LIMIT, "too many connections from this address");
     else for (const message of first) client.receive(message);

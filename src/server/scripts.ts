@@ -1,5 +1,6 @@
 /**
- * What Redis does in one go: one script for each operation of a store (store.ts), in Redis' Lua 5.1.
+ * What Redis does in one go: one script for each operation of a store (store.ts), in Redis' Lua 5.1. Those of relays are in
+ * relay-scripts.ts.
  *
  *   dcpipe:n:NAMEPLATE, dcpipe:o:NAME   hash, a mailbox; with R = w(aiting) or j(oining):
  *       Rk key | Rs seat, "PROCESS NUMBER" | Rn bodies posted | R0, R1, ... bodies | Re its ending | both 1 when both have come
@@ -13,20 +14,25 @@
  *
  * An admission is answered with { refused, code }, { wait, ms } or { attached, nameplate, stored, received, both, fresh, lifetime, body, ... }.
  */
+import type { Role } from "../wire/hello.ts";
 
 export const KEY_PREFIX = "dcpipe:";
+/** How a role is written there. */
+export const LETTER: Readonly<Record<Role, string>> = { waiting: "w", joining: "j" };
 
-const PRELUDE = `
+/** What all scripts begin with. */
+export const PRELUDE = `
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
 local function plate(nameplate) return 'dcpipe:n:' .. nameplate end
 local function other(role) if role == 'w' then return 'j' end return 'w' end
 
+-- How many processes hear it: 1, or 0 when that one is gone.
 local function notice(seat, text)
-  if not seat or seat == '' then return end
+  if not seat or seat == '' then return 0 end
   local process, number = string.match(seat, '^(%S+) (%d+)$')
-  redis.call('PUBLISH', 'dcpipe:p:' .. process, number .. ' ' .. text)
+  return redis.call('PUBLISH', 'dcpipe:p:' .. process, number .. ' ' .. text)
 end
 
 local function alive(mailbox)

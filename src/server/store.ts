@@ -8,6 +8,7 @@
  */
 import type { Role } from "../wire/hello.ts";
 import { CLOSE, type CloseCode } from "../wire/rendezvous.ts";
+import type { Relays } from "./relays.ts";
 
 /** One side of one mailbox, attached at a seat of this process. */
 export interface Place {
@@ -48,6 +49,8 @@ export interface StoreEvents {
   notice(seat: number, notice: Notice): void;
   /** Notices may have been lost: every seat is to be given up. */
   lost(): void;
+  /** What was relayed may have been lost: every end of a relay is to be given up. */
+  relaysLost(): void;
 }
 
 /** Who asks: where it sits, where it comes from, its key. */
@@ -64,6 +67,8 @@ export interface Endings {
 }
 
 export interface Store {
+  /** Which ends of relays are there. Mailboxes have nothing to do with it, but it is known to the same processes. */
+  readonly relays: Relays;
   /** Can be used at the moment. */
   readonly healthy: boolean;
   /** Makes it ready; called once, before all else. */

@@ -116,6 +116,12 @@ export class Datagrams {
     for (const { channel } of this.#channels.splice(0)) hangUp(channel);
   }
 
+  /** Closes the channels and asks for one on the session's new path, if it is wanted. */
+  leave(): void {
+    this.drop();
+    if (this.wanted) this.#owner.want();
+  }
+
   close(): void {
     this.wanted = false;
     this.drop();

@@ -4,6 +4,7 @@
  */
 import type { Channel } from "../transport/channel.ts";
 import { HIGH_WATER } from "../transport/channel.ts";
+import { MAX_CONTROL_MESSAGE } from "../wire/frame.ts";
 import type { Segment } from "./outbound.ts";
 import type { Stream } from "./stream.ts";
 
@@ -50,6 +51,8 @@ export class Lane {
   readonly channel: Channel;
   /** Large messages go here; the other kind keeps every message within one packet. */
   bulk: boolean;
+  /** Goes through a relay: there only until a path without one stands. */
+  readonly relayed: boolean;
   /** Takes nothing new; closes when all it carries has arrived. */
   draining = false;
   /** Messages and bytes received, and how many of them were acknowledged. */
@@ -71,10 +74,16 @@ export class Lane {
   /** Best delivery rates, bytes a millisecond, of this stretch of time and the one before. */
   #rate = { since: performance.now(), now: 0, before: 0 };
 
-  constructor(id: number, channel: Channel, bulk: boolean) {
+  constructor(id: number, channel: Channel, bulk: boolean, relayed = false) {
     this.id = id;
+    this.relayed = relayed;
     this.channel = channel;
     this.bulk = bulk;
+  }
+
+  /** The longest message that may go here while this is the control lane. */
+  get packet(): number {
+    return Math.min(MAX_CONTROL_MESSAGE, this.channel.packet ?? MAX_CONTROL_MESSAGE);
   }
 
   /** Bytes acknowledged since the start. */

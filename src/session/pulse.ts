@@ -4,9 +4,16 @@
  */
 import { DcpipeError } from "../errors.ts";
 
-/** A question every 2.5 s, and silence of 10 s is death: sooner than the 13 s after which SCTP gives up. */
-export const HEARTBEAT_MS = 2500;
-export const DEAD_MS = 10_000;
+/**
+ * A question every 2 s; silence of 6 s is death. SCTP would begin anew at 6.2 s or 12.6 s after the cut (its retransmissions double): a
+ * new connection is there sooner, when the cut was shorter than that.
+ */
+export const HEARTBEAT_MS = 2000;
+export const DEAD_MS = 6000;
+/** Silence, or a question without an answer, for so long is worth a look at other ways to the other side. */
+export const SUSPECT_MS = 3000;
+/** After something has happened to the network, the answer to the next question must come within this. */
+const PROBE_MS = 1500;
 /** How often `tick` is called, and while the lanes are full also how often a question goes out. */
 export const TICK_MS = 250;
 /** The first answers come from a process that has just started: a few more, at once, tell better. */
@@ -15,7 +22,7 @@ const WARM_UP_PINGS = 4;
 const UNSURE_MS = 30;
 /** At four a second under load: one and a half seconds. */
 const RTT_SAMPLES = 6;
-/** Questions that may be open; more are as good as unasked. */
+/** Questions that may be open; with more, the oldest are given up. */
 const MAX_OPEN = 64;
 
 export class Pulse {
@@ -26,6 +33,8 @@ export class Pulse {
   #next = 0;
   #asked = 0;
   #silence = 0;
+  /** How long questions have been open without any answer: we may be heard no more, and hear. */
+  #unanswered = 0;
   #tickTime = performance.now();
   #samples: number[] = [];
   #least = Infinity;
@@ -55,6 +64,17 @@ export class Pulse {
     return this.#silence;
   }
 
+  /** The path may be dead, one way or both. */
+  get suspicious(): boolean {
+    return this.#silence >= SUSPECT_MS || this.#unanswered >= SUSPECT_MS;
+  }
+
+  /** Asks ahead of time, with less patience. */
+  probe(): void {
+    this.#unanswered = Math.max(this.#unanswered, SUSPECT_MS - PROBE_MS);
+    this.ping();
+  }
+
   /** Something came. */
   heard(): void {
     this.#silence = 0;
@@ -66,13 +86,16 @@ export class Pulse {
     this.#samples = [];
     this.#least = Infinity;
     this.#silence = 0;
+    this.#unanswered = 0;
     this.ping();
   }
 
   ping(): void {
     this.#asked = performance.now();
     const id = this.#next++;
-    if (this.#open.size < MAX_OPEN) this.#open.set(id, this.#asked);
+    const [oldest] = this.#open.keys();
+    if (oldest !== undefined && this.#open.size >= MAX_OPEN) this.#open.delete(oldest);
+    this.#open.set(id, this.#asked);
     this.#ask(id);
   }
 
@@ -81,7 +104,9 @@ export class Pulse {
     if (id >= this.#next) throw new DcpipeError("PROTOCOL", "an answer to a question that was not asked");
     const asked = this.#open.get(id);
     if (asked === undefined) return false;
-    this.#open.delete(id);
+    // Those before it have died with a lane, or are answered by it as well.
+    for (const each of this.#open.keys()) if (each <= id) this.#open.delete(each);
+    this.#unanswered = 0;
     const sample = performance.now() - asked;
     this.#least = Math.min(this.#least, sample);
     this.#samples = [...this.#samples.slice(1 - RTT_SAMPLES), sample];
@@ -95,7 +120,9 @@ export class Pulse {
   tick(busy: boolean): void {
     const now = performance.now();
     // A process that was stopped has heard nothing because it did not listen: late ticks count as one.
-    this.#silence += Math.min(now - this.#tickTime, 2 * TICK_MS);
+    const passed = Math.min(now - this.#tickTime, 2 * TICK_MS);
+    this.#silence += passed;
+    if (this.#open.size > 0) this.#unanswered += passed;
     this.#tickTime = now;
     if (this.#silence < DEAD_MS && now - this.#asked >= (busy ? TICK_MS : HEARTBEAT_MS)) this.ping();
   }

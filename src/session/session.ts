@@ -71,6 +71,9 @@ const WARM_UP_ROUND_TRIPS = 4;
 const MAX_WARM_UP_ROUND_TRIPS = 16;
 /** A lane that makes no progress for this long while others live is dead: SCTP's retransmissions end near 13 s. */
 const LANE_DEAD_MS = 9000;
+/** After something has happened to the network, lanes are given this, for so long. */
+const SHAKEN_LANE_MS = 2500;
+const SHAKEN_MS = 10_000;
 /** Dead channels of which the other side has not confirmed that it knows; the honest ones come to a hundred or two. */
 const MAX_DEAD_LANES = 1024;
 /** After both GOAWAYs one side waits for the other to hang up; a lost packet costs a second, not for ever. */
@@ -89,6 +92,10 @@ export interface SessionEvents {
   onwant?: ((lanes: number) => void) | undefined;
   /** The session wants a datagram channel and has none. */
   onwantdatagrams?: (() => void) | undefined;
+  /** A stream is over. */
+  onstreamgone?: (() => void) | undefined;
+  /** The path may be dead: nothing is heard, or no question is answered. Or it lives after all (false). */
+  onsuspicion?: ((suspicious: boolean) => void) | undefined;
   /** A lane was lost or closed; `left` remain. At 0 the session waits for a new one. */
   onlane?: ((id: number, left: number, reason: string) => void) | undefined;
   /** The session is over: undefined when all was well. */
@@ -118,6 +125,8 @@ export class Session implements SessionEvents {
   onsignal: SessionEvents["onsignal"];
   onwant: SessionEvents["onwant"];
   onwantdatagrams: SessionEvents["onwantdatagrams"];
+  onstreamgone: SessionEvents["onstreamgone"];
+  onsuspicion: SessionEvents["onsuspicion"];
   onlane: SessionEvents["onlane"];
   onclosed: SessionEvents["onclosed"];
   /** Resolves when the session is over and all was well; rejects with the reason otherwise. */
@@ -176,6 +185,8 @@ export class Session implements SessionEvents {
   #governor: Governor | undefined;
   #wanted = 0;
   #limited = false;
+  #suspicious = false;
+  #shakenUntil = 0;
   #delivered = 0;
 
   #goawaySent = false;
@@ -235,8 +246,23 @@ export class Session implements SessionEvents {
     return this.#pulse.rtt;
   }
 
+  /** Round-trip time of the path without our own queue in it, 0 while unknown. */
+  get leastRtt(): number {
+    return this.#pulse.leastRtt;
+  }
+
   get state(): State | "down" {
     return this.#state === "running" && this.#lanes.size === 0 ? "down" : this.#state;
+  }
+
+  /** Whether there is any lane, whatever else the session is about. */
+  get connected(): boolean {
+    return this.#lanes.size > 0;
+  }
+
+  /** Whether the session goes through a relay now. */
+  get relayed(): boolean {
+    return this.#control?.relayed === true;
   }
 
   /** Bulk lanes that stand, and how many the session would use. */
@@ -310,9 +336,10 @@ export class Session implements SessionEvents {
 
   /**
    * Adds a channel under a number both sides use: even when the waiting side asked for it, else odd. Bulk channels
-   * must carry messages of 64 KiB and a little.
+   * must carry messages of 64 KiB and a little. A `relayed` control channel gives way to one that is not: what it carries still arrives,
+   * then it is closed, and so are relayed bulk channels.
    */
-  attach(channel: Channel, id: number, kind: "control" | "bulk"): void {
+  attach(channel: Channel, id: number, kind: "control" | "bulk", relayed = false): void {
     if (this.#state === "closed") {
       channel.close();
       return;
@@ -323,12 +350,16 @@ export class Session implements SessionEvents {
       this.onlane?.(id, this.#lanes.size, "the other side lost the channel");
       return;
     }
-    const lane = new Lane(id, channel, kind === "bulk");
+    const lane = new Lane(id, channel, kind === "bulk", relayed);
     if (lane.bulk && this.#bulk().length === 0) this.#bulkSince = performance.now();
+    // Large packets pass on short paths, where one lane will do, whatever busy processes took the path for.
+    if (this.#governor && channel.packet !== undefined && this.#dwarfs(channel.packet))
+      this.#governor = new Governor(0);
     this.#lanes.set(id, lane);
     this.#seenLanes.add(id);
     this.#pulse.heard();
-    if (!lane.bulk && (!this.#control || this.#control.bulk)) this.#control = lane;
+    const former = this.#control;
+    if (!lane.bulk && (!former || former.bulk || (former.relayed && !relayed))) this.#control = lane;
     this.#control ??= lane;
     channel.onmessage = (message) => {
       this.#receive(lane, message);
@@ -346,8 +377,26 @@ export class Session implements SessionEvents {
     if (lane === this.#control) {
       for (const entry of this.#dead.values()) this.#tellLost(entry);
       this.#pulse.renew();
+      if (!relayed && former?.relayed) this.#leaveRelay();
     }
     this.#wake();
+  }
+
+  /** Takes all lanes for lost: the path is known to be dead. */
+  drop(reason: string): void {
+    for (const lane of [...this.#lanes.values()]) this.#lose(lane, reason);
+  }
+
+  /** Milliseconds for which nothing was heard. */
+  get silence(): number {
+    return this.#pulse.silence;
+  }
+
+  /** Something has happened to the network: asks the other side for a sign of life, and has less patience with lanes for a while. */
+  probe(): void {
+    if (this.#lanes.size === 0) return;
+    this.#shakenUntil = performance.now() + SHAKEN_MS;
+    this.#pulse.probe();
   }
 
   /** Asks for a datagram channel, now and whenever it is lost. The other side need not ask. Idempotent. */
@@ -455,15 +504,15 @@ export class Session implements SessionEvents {
     const notices: Notice[] = [];
     const segments: Sent[] = [];
     for (const bytes of this.#fleeting.splice(0, 16)) writer.raw(bytes);
-    this.#takeNotices(this.#urgent, writer, notices);
+    this.#takeNotices(this.#urgent, lane.packet, writer, notices);
     // A frame that another lane may not have delivered must not be overtaken by a later one.
-    if (!this.#unsettledNotices()) this.#takeNotices(this.#notices, writer, notices);
-    if (writer.length > 0 || this.#acksOverdue()) this.#writeAcks(writer);
+    if (!this.#unsettledNotices()) this.#takeNotices(this.#notices, lane.packet, writer, notices);
+    if (writer.length > 0 || this.#acksOverdue()) this.#writeAcks(writer, lane.packet);
     const alone = !hasBulk || !this.#bulkWarm(lane);
     const flight = alone ? lane.modestAllowance(this.#pulse.leastRtt) : CONTROL_FLIGHT;
     if (lane.flight < flight) {
       for (const stream of this.#ready) {
-        const free = MAX_CONTROL_MESSAGE - writer.length - dataOverhead(stream.id, stream.offset);
+        const free = lane.packet - writer.length - dataOverhead(stream.id, stream.offset);
         if (free < 64) break;
         if (!this.#mayGo(stream)) continue;
         // Bulk lanes take no data of a stream that the other side may not know yet.
@@ -497,10 +546,10 @@ export class Session implements SessionEvents {
   }
 
   /** Moves frames from a queue into the message while they fit one packet. */
-  #takeNotices(queue: Notice[], writer: Writer, taken: Notice[]): void {
+  #takeNotices(queue: Notice[], packet: number, writer: Writer, taken: Notice[]): void {
     let count = 0;
     for (const notice of queue) {
-      if (writer.length > 0 && writer.length + notice.bytes.length > MAX_CONTROL_MESSAGE) break;
+      if (writer.length > 0 && writer.length + notice.bytes.length > packet) break;
       writer.raw(notice.bytes);
       taken.push(notice);
       count++;
@@ -571,9 +620,16 @@ export class Session implements SessionEvents {
   #bulk(): Lane[] {
     const lanes: Lane[] = [];
     for (const lane of this.#lanes.values()) {
-      if (lane.bulk && lane !== this.#control) lanes.push(lane);
+      // One that is left behind with the relay has no part in what follows.
+      if (lane.bulk && lane !== this.#control && (!lane.relayed || this.relayed)) lanes.push(lane);
     }
     return lanes;
+  }
+
+  /** Whether packets of that size are far larger than those of the bulk lanes there are. */
+  #dwarfs(packet: number): boolean {
+    const bulk = this.#bulk();
+    return bulk.length > 0 && bulk.every((lane) => packet > 2 * (lane.channel.packet ?? Infinity));
   }
 
   #unsettledNotices(): boolean {
@@ -603,9 +659,9 @@ export class Session implements SessionEvents {
     return false;
   }
 
-  #writeAcks(writer: Writer): void {
+  #writeAcks(writer: Writer, packet: number): void {
     for (const lane of this.#lanes.values()) {
-      if (!lane.ackDue || writer.length > MAX_CONTROL_MESSAGE - ACK_SIZE) continue;
+      if (!lane.ackDue || writer.length > packet - ACK_SIZE) continue;
       writeFrame(writer, { type: "ACK", channel: lane.id, count: lane.received });
       lane.acknowledged = lane.received;
       lane.unacknowledgedBytes = 0;
@@ -626,11 +682,16 @@ export class Session implements SessionEvents {
       // Those of a hundred lanes do not fit one message.
       while (control && this.#control === control) {
         const writer = this.#writer.reset();
-        this.#writeAcks(writer);
+        this.#writeAcks(writer, control.packet);
         if (writer.length === 0) return;
         if (!control.send(writer.view(), [], [])) this.#lose(control, "the channel closed");
       }
     }, ACK_DELAY_MS);
+  }
+
+  /** Acknowledgements that went by a lane that died may be lost, and who waits for them sends nothing that brings new ones. */
+  #owesAll(): void {
+    for (const lane of this.#lanes.values()) if (lane.received > 0) this.#owe(lane, 0);
   }
 
   // ---- receiving ----------------------------------------------------------------------------------------------------
@@ -761,6 +822,7 @@ export class Session implements SessionEvents {
 
   #forget(stream: Stream): void {
     if (!this.#streams.delete(stream.id)) return;
+    this.onstreamgone?.();
     this.#ready.delete(stream);
     this.#datagrams.forget(stream.id);
     this.#grown -= stream.extraWindow - INITIAL_WINDOW;
@@ -797,10 +859,14 @@ export class Session implements SessionEvents {
     this.#dead.set(lane.id, entry);
     if (this.#control === lane) {
       const heir = [...this.#lanes.values()].sort(
-        (a, b) => Number(a.bulk) - Number(b.bulk) || a.id - b.id,
+        (a, b) => Number(a.relayed) - Number(b.relayed) || Number(a.bulk) - Number(b.bulk) || a.id - b.id,
       )[0];
       this.#control = heir;
-      if (heir) for (const other of this.#dead.values()) this.#tellLost(other);
+      if (heir) {
+        heir.draining = false;
+        this.#owesAll();
+        for (const other of this.#dead.values()) this.#tellLost(other);
+      }
     } else {
       this.#tellLost(entry);
     }
@@ -869,16 +935,33 @@ export class Session implements SessionEvents {
       this.#pulse.pause();
       return;
     }
+    if (this.#pulse.suspicious !== this.#suspicious) {
+      this.#suspicious = this.#pulse.suspicious;
+      this.onsuspicion?.(this.#suspicious);
+    }
     this.#pulse.tick(this.#limited);
     const now = performance.now();
     const { silence } = this.#pulse;
+    const patience = now < this.#shakenUntil ? SHAKEN_LANE_MS : LANE_DEAD_MS;
     for (const lane of [...this.#lanes.values()]) {
-      const stuck = lane.flight > 0 && now - lane.progress > LANE_DEAD_MS;
+      const stuck = lane.flight > 0 && now - lane.progress > patience;
       if (silence >= DEAD_MS) this.#lose(lane, `nothing heard for ${DEAD_MS / 1000} s`);
       else if (stuck && this.#lanes.size > 1 && silence < HEARTBEAT_MS)
         this.#lose(lane, "the channel stalled");
     }
+    // The other side may not have the new path yet, or never get it: what it says there is the proof.
+    if (!this.relayed && this.#control && this.#control.received > 0)
+      for (const lane of [...this.#lanes.values()])
+        if (lane.relayed && lane.flight === 0) this.#lose(lane, "the relay is not needed any more");
     if (this.#lanes.size > 0) this.#govern(now);
+  }
+
+  /** The session has another path now, on which things take another time. */
+  #leaveRelay(): void {
+    for (const lane of this.#lanes.values()) if (lane.relayed) lane.draining = true;
+    this.#governor = undefined;
+    this.#wanted = 0;
+    this.#datagrams.leave();
   }
 
   /** Asks for bulk lanes when a stream first has more than a little to send. */
@@ -904,10 +987,12 @@ export class Session implements SessionEvents {
       minRtt: this.#pulse.leastRtt,
     });
     this.#want(target);
-    // The weakest go: an association that losses have slowed down takes minutes to recover, a young one is fast.
+    // Those with the smallest packets go, which cost the processor most; of equal ones the weakest: an association that losses have
+    // slowed down takes minutes to recover, a young one is fast.
     bulk.sort(
       (x, y) =>
         Number(x.draining) - Number(y.draining) ||
+        (y.channel.packet ?? 0) - (x.channel.packet ?? 0) ||
         y.allowance(this.#pulse.leastRtt) - x.allowance(this.#pulse.leastRtt),
     );
     for (const [i, lane] of bulk.entries()) {

@@ -18,8 +18,14 @@
  *   confirmation key of a side        "confirm ROLE"                        32
  *   sealing key of a side             "seal ROLE"                           32
  *   name of the mailbox               "mailbox"                             16
+ *   name of a relay                   "relay EPOCH INDEX"                   16
+ *   key of a relayed HELLO            "relay hello ROLE" | its salt         32
+ *   key of what follows it            "relay ROLE" | both salts             32
+ *   key of a side's calls and answers "punch ROLE"                          32
  *
  *   tag = HMAC-SHA256(confirmation key, HELLO's point | its fingerprint | ANSWER's point | its fingerprint)
+ *
+ *   tags of a side that punches = HMAC-SHA256(punch key, "call EPOCH" or "answer EPOCH"), first 16 bytes
  *
  *   for people to compare             "verify" | waiting fingerprint | joining fingerprint      8, a word each
  */
@@ -48,6 +54,8 @@ export interface Half {
  * the middle may try certificates until the words agree: with 64 bits that is out of reach.
  */
 const VERIFIER_WORDS = 8;
+/** Nobody gets to guess more than some thousands of them. */
+const PUNCH_TAG_SIZE = 16;
 
 export class Keys {
   readonly #prk: Uint8Array;
@@ -104,6 +112,29 @@ export class Keys {
   /** The mailbox in which the two meet again, 16 bytes. */
   get mailboxName(): Uint8Array {
     return this.#expand("mailbox", NAME_SIZE);
+  }
+
+  /** The relay of a channel, 16 bytes; both sides must find it, so the control channel's is the same in all epochs. */
+  relayName(epoch: number, index: number): Uint8Array {
+    return this.#expand(`relay ${epoch} ${index}`, NAME_SIZE);
+  }
+
+  /** The key under which that side seals its relayed HELLO, for the random salt that goes before it. 32 bytes. */
+  relayHelloKey(role: Role, salt: Uint8Array): Uint8Array {
+    return expand(sha256, this.#prk, concatBytes(ascii(`relay hello ${role}`), salt), 32);
+  }
+
+  /** The key under which that side seals all else. Both salts are in it, so nothing of another connection can be played back. 32 bytes. */
+  relayKey(role: Role, salts: { readonly waiting: Uint8Array; readonly joining: Uint8Array }): Uint8Array {
+    return expand(sha256, this.#prk, concatBytes(ascii(`relay ${role}`), salts.waiting, salts.joining), 32);
+  }
+
+  /** What that side sends to find a hole through both NATs, to be tried in this epoch; 16 bytes each. */
+  punchTags(role: Role, epoch: number): { readonly call: Uint8Array; readonly answer: Uint8Array } {
+    const key = this.#expand(`punch ${role}`, 32);
+    const tag = (kind: string): Uint8Array =>
+      hmac(sha256, key, ascii(`${kind} ${epoch}`)).subarray(0, PUNCH_TAG_SIZE);
+    return { call: tag("call"), answer: tag("answer") };
   }
 
   /** The short authentication string, which people compare: both see the same words when nobody sits between them. */

@@ -1,9 +1,9 @@
 /**
- * Section 8 of docs/protocol.md: what travels through a mailbox after the key exchange. XChaCha20-Poly1305
+ * What the server in between may not read. Section 8 of docs/protocol.md: what travels through a mailbox after the key exchange. XChaCha20-Poly1305
  * (draft-irtf-cfrg-xchacha) with a random nonce, under a key for each direction; the body's number is authenticated along
  * with it, so that nobody can pass a body off as another one, or send it back.
  */
-import { xchacha20poly1305 } from "@noble/ciphers/chacha.js";
+import { chacha20poly1305, xchacha20poly1305 } from "@noble/ciphers/chacha.js";
 import { DcpipeError } from "../errors.ts";
 import { NONCE_SIZE } from "../wire/introduction.ts";
 
@@ -42,6 +42,43 @@ export class Seal {
       throw new DcpipeError("AUTH_FAILED", "a sealed message was altered on its way", { cause });
     }
   }
+}
+
+/**
+ * Section 3.5: what travels through a relay, in order and without gaps. ChaCha20-Poly1305 (RFC 8439), the message's number as nonce; so each
+ * key serves one connection and one direction.
+ */
+export class SequenceSeal {
+  readonly #keys: SealingKeys;
+  #sealed = 0;
+  #opened = 0;
+
+  constructor(keys: SealingKeys) {
+    this.#keys = keys;
+  }
+
+  /** Seals this side's next message: 16 bytes longer. */
+  seal(plaintext: Uint8Array): Uint8Array {
+    return chacha20poly1305(this.#keys.mine, sequenceNonce(this.#sealed++)).encrypt(plaintext);
+  }
+
+  /** The other side's next message. Throws AUTH_FAILED for anything else. */
+  open(ciphertext: Uint8Array): Uint8Array {
+    try {
+      return chacha20poly1305(this.#keys.theirs, sequenceNonce(this.#opened++)).decrypt(ciphertext);
+    } catch (cause) {
+      throw new DcpipeError("AUTH_FAILED", "a relayed message was altered on its way, or left out", {
+        cause,
+      });
+    }
+  }
+}
+
+/** RFC 8439, section 2.8: 96 bits that never come twice under a key. */
+function sequenceNonce(number: number): Uint8Array {
+  const nonce = new Uint8Array(12);
+  new DataView(nonce.buffer).setBigUint64(4, BigInt(number));
+  return nonce;
 }
 
 function numbered(index: number): Uint8Array {

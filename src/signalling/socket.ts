@@ -9,6 +9,10 @@ export interface Socket {
   onmessage: ((message: Uint8Array) => void) | undefined;
   /** Called once, for whatever reason, also by `close`; 1006 when nobody said why (RFC 6455, section 7.4.1). */
   onclose: ((code: number, reason: string) => void) | undefined;
+  /** Bytes given to `send` that have not left this process yet. */
+  readonly bufferedAmount: number;
+  /** What was sent has left this process, or most of it (LOW_WATER of transport/channel.ts). */
+  ondrain?: (() => void) | undefined;
   send(message: Uint8Array): void;
   /** Idempotent. What was sent before still goes out. */
   close(): void;
@@ -19,6 +23,8 @@ export interface SocketOptions {
   readonly protocols: readonly string[];
   /** The machine is on the local network: no proxy leads there. */
   readonly direct?: boolean | undefined;
+  /** The largest message that may come, in bytes; some KiB by default. */
+  readonly maxMessage?: number | undefined;
   /** Stops the attempt; the promise rejects with ABORTED. */
   readonly signal?: AbortSignal | undefined;
 }

@@ -6,6 +6,8 @@ export interface Channel {
   /** Bytes accepted by `send` that have not left this process's queue. */
   readonly bufferedAmount: number;
   readonly closed: boolean;
+  /** Bytes of the longest message that travels in one packet; undefined where that is not known. */
+  readonly packet?: number | undefined;
   /** Set these before returning to the event loop: messages do not wait for a reader. */
   onmessage: ((message: Uint8Array) => void) | undefined;
   /** `bufferedAmount` fell to a quarter of HIGH_WATER or less. */

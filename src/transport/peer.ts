@@ -28,6 +28,8 @@ export interface IceCredentials {
 export interface TurnServer {
   readonly host: string;
   readonly port: number;
+  /** How the client reaches it; what it relays is UDP in any case. `tls` is TCP with TLS (RFC 7065). */
+  readonly transport: "udp" | "tcp" | "tls";
   readonly username: string;
   readonly password: string;
 }
@@ -56,6 +58,8 @@ export interface PeerConfig {
    * both, with the connection.
    */
   readonly datagrams: boolean;
+  /** What is worth knowing about servers that do not do their part, without credentials. */
+  readonly onlog?: ((text: string) => void) | undefined;
 }
 
 /** How the packets go, as ICE sees it. */
@@ -80,7 +84,7 @@ export interface Peer {
   readonly gathered: Promise<void>;
   addCandidate(candidate: Candidate): void;
   path(): PeerPath | undefined;
-  /** Round-trip time in ms as the handshake below found it, undefined where that is not known. */
+  /** Round-trip time in whole ms as the handshake below found it, 0 for less than one; undefined where that is not known. */
   readonly rtt: number | undefined;
   /** Idempotent. What is in flight is lost: close sessions first. */
   close(): void;

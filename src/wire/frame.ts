@@ -62,10 +62,10 @@ export const REASONS = [
 export type Reason = (typeof REASONS)[number];
 
 /**
- * A control message fits one packet at the smallest path MTU we start with: 1,280 bytes less IPv6 40, UDP 8, DTLS 37, SCTP 28. A kibibyte
- * with a protocol's header around it fits, too: two packets cost twice as much.
+ * A control message fits one packet at the path MTU we start with: 1,280 bytes less IPv6 40, UDP 8, DTLS 48, SCTP 28. A kibibyte with a
+ * protocol's header around it fits, too: two packets cost twice as much.
  */
-export const MAX_CONTROL_MESSAGE = 1160;
+export const MAX_CONTROL_MESSAGE = 1156;
 /** Payload of one bulk frame: larger ones measured no faster and quadruple what a receiver must hold. */
 export const MAX_PAYLOAD = 64 * 1024;
 /** A stream header must fit a control message beside the frame's own fields. */

@@ -10,6 +10,7 @@
  *   POST     0x05 | index | body                                       SERVERS   0x85 | count u8 | count times: 3 texts
  *   RENEW    0x06
  *   RELEASE  0x07 | outcome u8
+ *   RELAY    0x08 | key 16 | role u8 | name 16
  *
  * Numbers without a size are varints. A key is 16 random bytes by which the server knows a client again after a lost connection.
  */
@@ -33,6 +34,8 @@ export const NAME_SIZE = 16;
 export const MAX_BODY = 4096;
 /** The envelope around a body. */
 export const MAX_RENDEZVOUS_MESSAGE = MAX_BODY + 16;
+/** After RELAY: one sealed message of a session, the largest of which are 64 KiB and a little. */
+export const MAX_RELAY_MESSAGE = 68 * 1024;
 /** Bodies one side may post to one mailbox: the introduction takes two, the rest are addresses that trickle in. */
 export const MAX_BODIES = 64;
 /** A URL, a user name, a password of a TURN server; the server's own link. */
@@ -73,6 +76,8 @@ export const CLOSE = {
   LEFT: 4009,
   /** The other side began anew: open the mailbox again. */
   RESTART: 4010,
+  /** This server relays nothing. */
+  NO_RELAY: 4011,
 } as const;
 export type CloseCode = (typeof CLOSE)[keyof typeof CLOSE];
 
@@ -91,7 +96,8 @@ export type ClientMessage =
   | { type: "RESUME"; key: Uint8Array; role: Role; nameplate: number; received: number }
   | { type: "POST"; index: number; body: Uint8Array }
   | { type: "RENEW" }
-  | { type: "RELEASE"; outcome: Outcome };
+  | { type: "RELEASE"; outcome: Outcome }
+  | { type: "RELAY"; key: Uint8Array; role: Role; name: Uint8Array };
 
 export type ServerMessage =
   | { type: "ALLOCATED"; nameplate: number; link: string }
@@ -100,7 +106,7 @@ export type ServerMessage =
   | { type: "JOINED" }
   | { type: "SERVERS"; servers: readonly ServerRecord[] };
 
-const CLIENT_TYPES = ["ALLOCATE", "CLAIM", "OPEN", "RESUME", "POST", "RENEW", "RELEASE"] as const;
+const CLIENT_TYPES = ["ALLOCATE", "CLAIM", "OPEN", "RESUME", "POST", "RENEW", "RELEASE", "RELAY"] as const;
 const SERVER_TYPES = ["ALLOCATED", "ATTACHED", "MESSAGE", "JOINED", "SERVERS"] as const;
 const ROLES: readonly Role[] = ["waiting", "joining"];
 
@@ -126,8 +132,16 @@ export function encodeClientMessage(message: ClientMessage): Uint8Array {
       break;
     case "RELEASE":
       writer.u8(OUTCOMES.indexOf(message.outcome));
+      break;
+    case "RELAY":
+      writer.raw(message.key).u8(ROLES.indexOf(message.role)).raw(message.name);
   }
   return writer.finish();
+}
+
+/** Whether a client's message is RELAY, well-formed or not: larger messages may follow it. */
+export function isRelay(message: Uint8Array): boolean {
+  return message[0] === 1 + CLIENT_TYPES.indexOf("RELAY");
 }
 
 /** Throws PROTOCOL. */
@@ -174,6 +188,10 @@ function readClientMessage(reader: Reader, type: ClientMessage["type"]): ClientM
       const outcome = OUTCOMES[reader.u8()];
       if (!outcome) throw protocolError("unknown outcome");
       return { type, outcome };
+    }
+    case "RELAY": {
+      const key = reader.take(KEY_SIZE).slice();
+      return { type, key, role: readRole(reader), name: reader.take(NAME_SIZE).slice() };
     }
   }
 }

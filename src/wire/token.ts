@@ -12,7 +12,7 @@
  * mistyped or swapped character. It protects from accidents; what protects from people is the secret and the fingerprint.
  */
 import { DcpipeError } from "../errors.ts";
-import { fromBase64url, Reader, toBase64url, Writer } from "./bytes.ts";
+import { crc16, fromBase64url, Reader, toBase64url, Writer } from "./bytes.ts";
 import { readCandidates, writeCandidates, type Candidate } from "./candidate.ts";
 
 export const SECRET_SIZE = 16;
@@ -140,6 +140,8 @@ function findToken(text: string): { payloads: string[]; elided: boolean } {
   const head = words[start];
   if (head === undefined) {
     if (/^\s*$/.test(text)) throw new DcpipeError("TOKEN_MALFORMED", "no token given");
+    if (/(^|[^A-Za-z0-9])dcr\d/.test(bare))
+      throw new DcpipeError("TOKEN_MALFORMED", "this is a report, for dcpipe doctor: it leads to nobody");
     throw new DcpipeError("TOKEN_MALFORMED", 'this is no dcpipe token: a token starts with "dc1"');
   }
   const version = /dc(\d)/.exec(head)?.[1] ?? "";
@@ -188,15 +190,4 @@ function unknownVersion(version: string): DcpipeError {
     "TOKEN_VERSION",
     `the token is of version ${version}, and this dcpipe knows version ${VERSION}; use the same dcpipe on both sides`,
   );
-}
-
-/** CRC-16/CCITT-FALSE: polynomial 0x1021, start 0xffff. */
-function crc16(bytes: Uint8Array): number {
-  let crc = 0xffff;
-  for (const byte of bytes) {
-    crc ^= byte << 8;
-    for (let bit = 0; bit < 8; bit++)
-      crc = crc & 0x8000 ? ((crc << 1) ^ 0x1021) & 0xffff : (crc << 1) & 0xffff;
-  }
-  return crc;
 }

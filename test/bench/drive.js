@@ -43,11 +43,19 @@ function pipe(...options) {
   return [...DCPIPE, "pipe", ...options, "--json", "--no-stun"];
 }
 
-/** Starts a waiting `dcpipe pipe` in b. */
-async function waitingPipe(net, options) {
-  const receiver = start(net.b, pipe(), options);
-  const { token } = await receiver.event("offer", START_PATIENCE).catch(killing(receiver));
-  return { receiver, token };
+/** Starts a waiting `dcpipe pipe` in b; by code, with the flags for that. */
+async function waitingPipe(net, options, flags = []) {
+  const receiver = start(net.b, pipe(...flags), options);
+  const name = flags.length > 0 ? "code" : "offer";
+  const { token, code } = await receiver.event(name, START_PATIENCE).catch(killing(receiver));
+  return { receiver, token: token ?? code };
+}
+
+/** A rendezvous in b. */
+export async function startRendezvous(net) {
+  const server = start(net.b, [...DCPIPE, "rendezvous", "--json", "--listen", `${net.addressB}:0`]);
+  const { port } = await server.event("listening", START_PATIENCE).catch(killing(server));
+  return { url: `http://${net.addressB}:${port}/`, stop: () => server.kill() };
 }
 
 /** For a failure while programs run: they end first. */
@@ -93,13 +101,13 @@ function transfer({ bytes, first, last }, expected, { sent, received }) {
 
 /**
  * `head -c BYTES /dev/zero | dcpipe pipe TOKEN` in a against `dcpipe pipe | meter` in b. A transfer that takes longer than
- * `limit` seconds is cut off there and counts with what it had moved, `cut` then being true.
+ * `limit` seconds is cut off there and counts with what it had moved, `cut` then being true. With `flags` by code.
  * @param {Net} net
  * @returns {Promise<Transfer & { cut?: boolean }>}
  */
-export async function runPipe(net, bytes, { limit = 300 } = {}) {
-  const { receiver, token } = await waitingPipe(net, { drain: [await meter()], usage: true });
-  const sender = start(net.a, pipe(token), {
+export async function runPipe(net, bytes, { limit = 300, flags = [] } = {}) {
+  const { receiver, token } = await waitingPipe(net, { drain: [await meter()], usage: true }, flags);
+  const sender = start(net.a, pipe(token, ...flags), {
     feed: ["head", "-c", String(bytes), "/dev/zero"],
     discard: true,
     usage: true,

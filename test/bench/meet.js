@@ -3,9 +3,10 @@
  * is given the other's code or token.
  *
  *   meet.js wait KIND [URL]   prints {"peer"}, waits for the session, ends with it
- *   meet.js join KIND [URL]   prints {"ready"}, reads PEER from a line, prints {"met": ms}
+ *   meet.js join KIND [URL]   prints {"ready"}, reads PEER from a line, prints {"met"}: ms to the session, and to the first byte
+ *                             of the other side
  *
- * KIND is `code` or `token`, URL that of the rendezvous.
+ * KIND is `code`, `direct` (a code, without the relay), `relay` (nothing else) or `token`, URL that of the rendezvous.
  */
 import { createInterface } from "node:readline";
 import {
@@ -21,13 +22,16 @@ import {
 const say = (object) => console.log(JSON.stringify(object));
 
 const [, , verb, kind, rendezvous] = process.argv;
-const options = { rendezvous, lan: false, stun: [] };
+const relay = { direct: "off", relay: "only" }[kind];
+const byCode = kind !== "token";
+const options = { rendezvous, lan: false, stun: [], relay };
 
 if (verb === "wait") {
-  const waiting = kind === "code" ? await listenByCode(options) : await listen(options);
+  const waiting = byCode ? await listenByCode(options) : await listen(options);
   preload();
-  say({ event: "peer", peer: kind === "code" ? formatCode(waiting.code) : waiting.offer });
+  say({ event: "peer", peer: byCode ? formatCode(waiting.code) : waiting.offer });
   const session = await waiting.session;
+  void session.open(Uint8Array.of(1)).write(Uint8Array.of(1));
   await session.closed.catch(() => undefined);
 } else {
   preload();
@@ -40,10 +44,12 @@ if (verb === "wait") {
   say({ event: "ready" });
   for await (const peer of createInterface({ input: process.stdin })) {
     const begun = performance.now();
-    const joining = kind === "code" ? await connectByCode(parseCode(peer), options) : connect(peer, options);
+    const joining = byCode ? await connectByCode(parseCode(peer), options) : connect(peer, options);
     const session = await joining.session;
-    say({ event: "met", ms: performance.now() - begun });
-    await session.close();
+    const met = performance.now() - begun;
+    await (await session.accept()).read();
+    say({ event: "met", ms: met, byte: performance.now() - begun });
+    await session.abort("ABORTED", "");
     break;
   }
 }

@@ -32,7 +32,7 @@ async function startRendezvous(net, delayMs) {
   };
 }
 
-/** Milliseconds from the code or token in the joining process' hands to its session. */
+/** Milliseconds from the code or token in the joining process' hands to its session, and to the other side's first byte. */
 async function meetOnce(net, kind, urls) {
   const meet = [process.execPath, path("meet.js")];
   const waiting = start(net.b, [...meet, "wait", kind, urls.near]);
@@ -42,8 +42,7 @@ async function meetOnce(net, kind, urls) {
     joining = start(net.a, [...meet, "join", kind, urls.far], {
       feed: ["sh", "-c", `sleep 1; echo ${peer}`],
     });
-    const { ms } = await joining.event("met", PATIENCE);
-    return ms;
+    return await joining.event("met", PATIENCE);
   } finally {
     await Promise.all([waiting.kill(), joining?.kill()]);
   }
@@ -51,17 +50,22 @@ async function meetOnce(net, kind, urls) {
 
 const shown = (times) => `${median(times).toFixed(0)}, p95 ${at(times, 0.95).toFixed(0)}`;
 
-/** @returns {Promise<{ code: number[], token: number[] }>} milliseconds, in turns */
-async function measure(net, runs, delayMs) {
+/** What is measured of each kind: ms to the session, and to the first byte. */
+async function measure(net, runs, delayMs, kinds = ["code", "token"]) {
   const urls = await startRendezvous(net, delayMs);
-  const times = { code: [], token: [] };
+  const times = Object.fromEntries(kinds.map((kind) => [kind, []]));
+  const bytes = Object.fromEntries(kinds.map((kind) => [kind, []]));
   try {
     for (let run = 0; run < runs; run++)
-      for (const kind of ["code", "token"]) times[kind].push(await meetOnce(net, kind, urls));
+      for (const kind of kinds) {
+        const { ms, byte } = await meetOnce(net, kind, urls);
+        times[kind].push(ms);
+        bytes[kind].push(byte);
+      }
   } finally {
     await urls.stop();
   }
-  return times;
+  return { ...times, bytes };
 }
 
 export async function measureOnVeth(net, runs) {
@@ -88,4 +92,28 @@ export async function measureFarApart(net, runs, rttMs) {
     target: "<= 8 RTT",
     met: trips(code) <= 8,
   };
+}
+
+/** So much beside the round trips: the work of both sides. */
+const WORK_MS = 200;
+
+/** The first byte, by each way, and by the one that comes first. */
+export async function measureFirstByte(net, runs, rttMs) {
+  const { bytes } = await measure(net, runs, rttMs / 2, ["code", "direct", "relay"]);
+  const row = (kind, what, trips) => {
+    const limit = trips * rttMs + WORK_MS;
+    return {
+      what: `code to first byte, ${what}, ${rttMs} ms to server and peer, ms`,
+      dcpipe: shown(bytes[kind]),
+      reference: "",
+      result: `${(median(bytes[kind]) / rttMs).toFixed(1)} RTT`,
+      target: `<= ${trips} RTT + ${WORK_MS} ms`,
+      met: median(bytes[kind]) <= limit,
+    };
+  };
+  return [
+    row("code", "whichever way is first", 6),
+    row("direct", "--relay off", 6),
+    row("relay", "--relay only", 4),
+  ];
 }

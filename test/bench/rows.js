@@ -4,7 +4,9 @@ import { fileURLToPath } from "node:url";
 import * as drive from "./drive.js";
 import { FILES_ROWS, FULL_FILES, QUICK_FILES } from "./files-rows.js";
 import { FORWARD_ROWS, FULL_FORWARD, QUICK_FORWARD } from "./forward-rows.js";
-import { measureFarApart, measureOnVeth } from "./meeting.js";
+import { measureFarApart, measureFirstByte, measureOnVeth } from "./meeting.js";
+import { MTU_ROWS } from "./mtu-rows.js";
+import { RELAY_ROWS } from "./relay-rows.js";
 import { measureRendezvous } from "./rendezvous.js";
 import { onVeth, onWan, rssFigure } from "./shared.js";
 import { at, median, withRuns } from "./statistics.js";
@@ -346,6 +348,7 @@ export const ROWS = [
     measure: async ({ meets }) => [
       await onVeth((net) => measureOnVeth(net, meets)),
       await onWan({ rttMs: 50, mbit: 100 }, (net) => measureFarApart(net, meets, 50)),
+      ...(await onWan({ rttMs: 50, mbit: 100 }, (net) => measureFirstByte(net, meets, 50))),
     ],
   },
   {
@@ -360,6 +363,8 @@ export const ROWS = [
       "writing at one visitor to its reading at the other, in the same process, the seconds after the start of the server included.",
     measure: ({ rendezvous }) => measureRendezvous(rendezvous),
   },
+  ...MTU_ROWS,
+  ...RELAY_ROWS,
   ...FILES_ROWS,
   ...FORWARD_ROWS,
 ];

@@ -74,21 +74,42 @@ rootTest("a side that wants a relay never meets directly, whatever the other one
     await joining.exited;
     // Whether relays can be had in time is not the question here; that nothing else is used is.
     for (const side of [waiting, joining])
-      expect(side.events.filter(({ event, path }) => event === "connected" && path !== "turn")).toEqual([]);
+      expect(side.events.filter(({ event, path }) => event === "connected" && path === "direct")).toEqual([]);
     if (w === "off" || j === "off") expect(joining.find("connected")).toBeUndefined();
     waiting.kill("SIGKILL");
     await waiting.exited;
   }
 });
 
-rootTest("--relay only at a rendezvous that lends none", async () => {
+rootTest("--relay only at a rendezvous that lends none, and does not relay", async () => {
   const [a, b] = (await createSwitch(2)) as [Machine, Machine];
-  const server = await startServer([], { namespace: a.namespace, address: a.address });
+  const server = await startServer(["--no-relay"], { namespace: a.namespace, address: a.address });
   const waiting = start(["pipe", "--rendezvous", server.url], { namespace: a.namespace });
   const joining = start(["pipe", await waiting.code(), "--relay", "only", "--rendezvous", server.url], {
     namespace: b.namespace,
   });
-  await fail(joining, 2, /TURN/);
+  await fail(joining, 3, /does not relay/);
   await fail(waiting, 6);
   expect(waiting.error).toMatchObject({ code: "INTERRUPTED" });
+});
+
+rootTest("--relay only goes by the rendezvous' own relay, whichever side says it", async () => {
+  const [a, b, c] = (await createSwitch(3)) as [Machine, Machine, Machine];
+  const server = await startServer([], { namespace: c.namespace, address: c.address });
+  for (const [w, j] of [
+    ["only", "only"],
+    ["only", "auto"],
+    ["auto", "only"],
+  ] as const) {
+    const [source, target] = [makeFile("f", 3_000_000), temporaryDirectory()];
+    const { waiting, joining } = await pairByCode(
+      server.url,
+      [["send", source, "--relay", w], { namespace: a.namespace }],
+      [["receive", "-o", target, "--relay", j], { namespace: b.namespace }],
+    );
+    await succeed(waiting, joining);
+    expectEqualFiles(join(target, "f"), source);
+    for (const side of [waiting, joining])
+      expect(side.find("connected")).toMatchObject({ path: "relay", remote: { address: c.address } });
+  }
 });

@@ -87,7 +87,7 @@ export function createNats(kinds: readonly NatKind[]): { insides: readonly strin
 }
 
 /** They go with the test. */
-function createNamespaces<const T extends readonly string[]>(roles: T): { [I in keyof T]: string } {
+export function createNamespaces<const T extends readonly string[]>(roles: T): { [I in keyof T]: string } {
   const names = roles.map((role) => `dce-${process.pid}-${++count}-${role}`);
   onTestFinished(() => {
     for (const name of names) {
@@ -107,9 +107,9 @@ function createNamespaces<const T extends readonly string[]>(roles: T): { [I in 
   return names as { [I in keyof T]: string };
 }
 
-type Plug = readonly [namespace: string, device: string, address?: string];
+export type Plug = readonly [namespace: string, device: string, address?: string];
 
-function cable(a: Plug, b: Plug): void {
+export function cable(a: Plug, b: Plug): void {
   ip("link", "add", a[1], "netns", a[0], "type", "veth", "peer", "name", b[1], "netns", b[0]);
   for (const [namespace, device, address] of [a, b]) {
     if (address !== undefined) ip("-n", namespace, "addr", "add", `${address}/24`, "dev", device);
@@ -123,6 +123,6 @@ function route(inside: string, router: string, gateway: string, rules: string): 
   execFileSync("ip", ["netns", "exec", router, "nft", "-f", "-"], { input: rules });
 }
 
-function ip(...args: string[]): void {
+export function ip(...args: string[]): void {
   execFileSync("ip", args, { stdio: ["ignore", "ignore", "inherit"] });
 }

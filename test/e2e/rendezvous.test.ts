@@ -6,6 +6,7 @@ import { promisify } from "node:util";
 import { expect, onTestFinished, test } from "vitest";
 import { CLOSE } from "../../src/wire/rendezvous.ts";
 import { redisTest, sharedRedis, startRedis } from "../unit/redis.ts";
+import { relay, relayPair, through } from "../unit/relays.ts";
 import { allocate, body, claim, newKey, Visitor, type Server } from "../unit/visitor.ts";
 import { BIN, fail, Process, start, temporaryDirectory, type StartOptions } from "./dcpipe.ts";
 
@@ -100,6 +101,9 @@ test.each([
   [["--turn", "turn:host"], /--turn-secret/],
   [["--turn-secret", "x"], /--turn/],
   [["--stun", "stun:host"], /stun/],
+  [["--relay-rate", "fast"], /--relay-rate fast: write bytes a second/],
+  [["--relay-volume", "0"], /--relay-volume 0: write bytes/],
+  [["--no-relay", "--relay-volume", "1G"], /--no-relay/],
 ])("wrong usage: %j", async (args, message) => {
   const exit = await fail(start(["rendezvous", ...args]), 2, message);
   expect(exit.stderr).not.toContain("user:secret");
@@ -176,6 +180,32 @@ redisTest("two processes on one Redis; one is killed", async () => {
   expect(await w.hear("ATTACHED")).toMatchObject({ stored: 2 });
   await j.say({ type: "RELEASE", outcome: "direct" });
   expect(await w.closed).toBe(CLOSE.RELEASED);
+});
+
+test("relays: what each may use, or none at all", async () => {
+  const running = await run(["--relay-rate", "10M/s", "--relay-volume", "1k"]);
+  const { waiting, joining } = await relayPair(visited(running));
+  waiting.socket.send(new Uint8Array(1024));
+  expect(await Promise.all([waiting.closed, joining.closed])).toEqual([CLOSE.LIMIT, CLOSE.LIMIT]);
+  expect(joining.reason).toBe("relay volume used up");
+  const none = visited(await run(["--no-relay"]));
+  expect(await relay(none, "waiting", { name: newKey() }).closed).toBe(CLOSE.NO_RELAY);
+});
+
+redisTest("a relay between two processes; one is killed", async () => {
+  const store = ["--store", (await sharedRedis()).url()];
+  const [one, two] = [await run(store), await run(store)];
+  const { waiting, joining, name, keys } = await relayPair(visited(one), visited(two));
+  one.process.kill("SIGKILL");
+  expect(await waiting.closed).toBe(1006);
+  joining.socket.send(Buffer.from("is anybody there?"));
+  expect(await joining.closed).toBe(CLOSE.RESTART);
+  const [w, j] = [
+    relay(visited(two), "waiting", { name, key: keys.waiting }),
+    relay(visited(two), "joining", { name, key: keys.joining }),
+  ];
+  await through(w, j);
+  await through(j, w);
 });
 
 redisTest("without Redis clients are asked to come again, and with it they can", async () => {

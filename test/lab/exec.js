@@ -133,8 +133,9 @@ export async function untilRunning(namespace, device) {
   }
 }
 
-/** Ends every process inside a namespace, by id, and removes it. */
+/** Ends every process inside a namespace, by id, and removes it, with what `ip netns exec` shows there as /etc. */
 export function removeNamespace(name) {
+  rmSync(`/etc/netns/${name}`, { recursive: true, force: true });
   if (!existsSync(`/run/netns/${name}`)) return;
   const pids = spawnSync("ip", ["netns", "pids", name], { encoding: "utf8" }).stdout ?? "";
   for (const pid of pids.split("\n").filter(Boolean)) kill(Number(pid), "SIGKILL");
@@ -299,6 +300,8 @@ class Program {
 
   /** Ends the program, its feed and its drain: SIGTERM (SIGINT for one under `time`, which survives that), then SIGKILL. */
   async kill() {
+    // Its process id may be somebody else's by now.
+    if (this.#gone) return this.exited;
     kill(-this.pid, this.#usageFile ? "SIGINT" : "SIGTERM");
     const timer = setTimeout(() => kill(-this.pid, "SIGKILL"), KILL_PATIENCE);
     const exit = await this.exited;

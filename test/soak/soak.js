@@ -1,12 +1,13 @@
 /**
  * npm run soak -- [--transfers 1000] [--kills 200] [--resumes 200] [--guesses 10000] [--connections 10000] [--seed N]
- *                 [--cuts] [--changes] [--parallel 8]
+ *                 [--cuts] [--changes] [--roaming N] [--grid [--repeat 1]] [--parallel 8]
  *
  * What the tests do a few times, done often: transfers in which the sender leaves as soon as it may, sides killed at random
  * moments, trees whose transfer is killed again and again and gone on with (--resumes counts the kills; needs root), wrong
  * guesses at codes of clients that wait, forwarded connections that end in every way (compared with a plain proxy), links cut in
- * mid-transfer (--cuts; needs root), networks that change under forwarded connections (--changes; needs root). 0 leaves one out. Prints a summary; the
- * status is 1 when anything failed.
+ * mid-transfer (--cuts; needs root), networks that change under forwarded connections (--changes; needs root), machines that
+ * move or whose NATs boot while a pipe is in use (--roaming counts the moves; needs root), and every pair of networks by every means
+ * (--grid, --repeat times each; needs root). 0 leaves one out. Prints a summary; the status is 1 when anything failed.
  */
 import { createHash, randomBytes, randomInt } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
@@ -19,6 +20,8 @@ import { scratch, start } from "../lab/exec.js";
 import { attack, startRendezvous } from "../lab/guesses.js";
 import { SHAPES, describe, killAndResume, summarize } from "../lab/resumes.js";
 import { createVeth } from "../lab/veth.js";
+import { runGrid } from "../netlab/grid.js";
+import { EVENTS, roam } from "../netlab/roaming.js";
 
 const BIN = fileURLToPath(new URL("../../bin/dcpipe.js", import.meta.url));
 const KIB = 1024;
@@ -51,6 +54,9 @@ const { values: options } = parseArgs({
     seed: { type: "string" },
     cuts: { type: "boolean", default: false },
     changes: { type: "boolean", default: false },
+    roaming: { type: "string", default: "0" },
+    grid: { type: "boolean", default: false },
+    repeat: { type: "string", default: "1" },
     parallel: { type: "string", default: "8" },
   },
 });
@@ -297,6 +303,58 @@ async function changes(by) {
   }
 }
 
+/** So much happens to one session. */
+const MOVES = 5;
+/** Networks of the two; the first can be called, so there one paste is enough. */
+const HOMES = [
+  ["full-cone", "port-restricted"],
+  ["port-restricted", "port-restricted"],
+  ["port-restricted", "symmetric"],
+  ["udp-blocked", "port-restricted"],
+];
+
+/** Machines that move, so often in all. */
+async function roaming(count, parallel) {
+  const moved = [];
+  const session = async (_room, _programs, number) => {
+    const by = number % 5 === 0 ? "token" : "code";
+    const kinds = HOMES[by === "token" ? 0 : number % HOMES.length];
+    const names = Object.keys(EVENTS);
+    const moves = Array.from({ length: Math.min(MOVES, count - (number - 1) * MOVES) }, () => [
+      // By pasting, who waits must be found where it was.
+      by === "token" ? "b" : ["a", "b"][randomInt(2)],
+      names[randomInt(names.length)],
+    ]);
+    for (const each of await roam({ kinds, by, moves })) {
+      console.log(`roaming ${number}, ${by}, ${kinds.join(" and ")}: ${JSON.stringify(each)}`);
+      moved.push({ ...each, by });
+    }
+  };
+  const result = await repeat("roaming", Math.ceil(count / MOVES), Math.min(parallel, 3), session);
+  const told = ["code", "token"].flatMap((by) => {
+    const gaps = moved.filter((each) => each.by === by && each.noticed !== undefined).map(({ gap }) => gap);
+    return gaps.length === 0
+      ? []
+      : [`by ${by} ${seconds(gaps, 0.5)}, p95 ${seconds(gaps, 0.95)}, most ${seconds(gaps, 1)}`];
+  });
+  return { ...result, summary: `${result.summary}; a lost path was another one after: ${told.join("; ")}` };
+}
+
+function seconds(times, share) {
+  const sorted = [...times].sort((a, b) => a - b);
+  return `${((sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))] ?? 0) / 1000).toFixed(1)} s`;
+}
+
+/** Every pair of networks by every means. */
+async function grid(repeat) {
+  const { results, failures } = await runGrid({ repeat, onprogress: console.log });
+  const runs = results.reduce((sum, { outcomes }) => sum + outcomes.length, 0);
+  return {
+    summary: `grid: ${runs - failures.length} of ${runs} as expected, in ${results.length} cells`,
+    failures: failures.map(({ what, said }) => `grid: ${what}\n${said}`),
+  };
+}
+
 /** So many codes are live at once: each takes four file descriptors of this process while it is guessed at. */
 const LIVE_CODES = 1000;
 
@@ -327,6 +385,9 @@ if (options.cuts) {
   results.push(await repeat("cuts", lengths.length, lengths.length, cuts));
 }
 if (options.changes) results.push(...(await Promise.all(["code", "token"].map(changes))));
+
+if (Number(options.roaming) > 0) results.push(await roaming(Number(options.roaming), parallel));
+if (options.grid) results.push(await grid(Number(options.repeat)));
 
 const failures = results.flatMap((result) => result.failures);
 console.log(`\n${results.map(({ summary }) => summary).join("\n")}`);

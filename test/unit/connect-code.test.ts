@@ -177,7 +177,8 @@ describe("an honest rendezvous", () => {
     expect(await both(first.session, second.session)).toEqual(["met", "met"]);
     for (const host of [near, far])
       expect([...ether.peers].find((peer) => peer.host === host)?.config.turn).toEqual([
-        { host: "192.0.2.9", port: 3478, username: "1:dcpipe", password: "secret" },
+        { host: "192.0.2.9", port: 3478, transport: "udp", username: "1:dcpipe", password: "secret" },
+        { host: "192.0.2.9", port: 443, transport: "tls", username: "1:dcpipe", password: "secret" },
       ]);
   });
 

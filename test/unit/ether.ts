@@ -14,12 +14,16 @@ const ICE_MS = 39_500;
 /** Without a packet from the other side: consent is lost, and with it the connection. */
 const CONSENT_MS = 30_000;
 
+/** What IPv6, UDP, DTLS and SCTP take of a packet. */
+const PACKET_OVERHEAD = 124;
+
 class EtherChannel implements Channel {
   readonly bufferedAmount = 0;
   closed = false;
   ondrain: (() => void) | undefined;
   onclose: (() => void) | undefined;
   other: EtherChannel | undefined;
+  readonly packet: number;
   readonly #peer: EtherPeer;
   /** Loses and reorders, as the ether says. */
   readonly #lossy: boolean;
@@ -29,6 +33,7 @@ class EtherChannel implements Channel {
   constructor(peer: EtherPeer, lossy: boolean) {
     this.#peer = peer;
     this.#lossy = lossy;
+    this.packet = peer.config.mtu - PACKET_OVERHEAD;
   }
 
   get onmessage(): ((message: Uint8Array) => void) | undefined {
@@ -45,7 +50,7 @@ class EtherChannel implements Channel {
     const copy = message.slice();
     const deliver = (): void => this.other?.receive(copy);
     if (this.#lossy) this.#peer.host.ether.scatter(deliver);
-    else this.#peer.host.send(this.#peer, copy.length, deliver);
+    else this.#peer.host.send(this.#peer, Math.min(copy.length, this.packet), deliver);
     return true;
   }
 
@@ -67,7 +72,6 @@ class EtherChannel implements Channel {
 }
 
 class EtherPeer implements Peer {
-  readonly rtt = undefined;
   state: PeerState = "checking";
   channel: EtherChannel | undefined;
   datagrams: EtherChannel | undefined;
@@ -96,6 +100,10 @@ class EtherPeer implements Peer {
     this.#timer = setTimeout(() => {
       this.enter("failed");
     }, ICE_MS);
+  }
+
+  get rtt(): number {
+    return Math.floor(2 * this.host.ether.delayMs);
   }
 
   addCandidate(candidate: Candidate): void {
@@ -171,6 +179,8 @@ export class Host {
   readonly address: string;
   /** Behind a NAT: nobody finds it, it finds others. */
   hidden = false;
+  /** The address or port that is asked for cannot be had. */
+  unbindable = false;
   nextPort = 5000;
   created = 0;
 
@@ -182,6 +192,7 @@ export class Host {
   get platform(): Platform {
     return {
       createPeer: (config) => {
+        if (this.unbindable) return Promise.reject(new DcpipeError("USAGE", "cannot bind"));
         this.created++;
         const peer = new EtherPeer(this, config);
         this.ether.peers.add(peer);
@@ -223,7 +234,7 @@ export class Ether {
   /** What waits for the cable. */
   held: (() => void)[] = [];
   delayMs = 5;
-  /** Larger messages are lost. */
+  /** Messages with larger pieces are lost, the part of a packet that is not theirs not counted. */
   largest = Infinity;
   /** Peers that meet get no further than this. */
   reach: "connected" | "open" = "open";

@@ -43,7 +43,12 @@ export type Tamper = (
 class Seat implements Socket {
   readonly protocol = RENDEZVOUS_PROTOCOL;
   onclose: ((code: number, reason: string) => void) | undefined;
+  readonly bufferedAmount = 0;
   closed = false;
+  /** At the other end of a relay, and what waits for it. */
+  mate: Seat | undefined;
+  relay: string | undefined;
+  readonly waiting: Uint8Array[] = [];
   mailbox: Mailbox | undefined;
   role: Role = "waiting";
   readonly #server: GoBetween;
@@ -64,6 +69,13 @@ class Seat implements Socket {
   }
 
   send(message: Uint8Array): void {
+    if (this.relay !== undefined) {
+      const copy = message.slice();
+      setTimeout(() => {
+        this.#server.relayed(this, copy);
+      }, DELAY_MS);
+      return;
+    }
     const decoded = decodeClientMessage(message);
     setTimeout(() => {
       if (!this.closed) this.#server.take(this, decoded);
@@ -84,10 +96,25 @@ class Seat implements Socket {
     }, DELAY_MS);
   }
 
+  /** What came through a relay. */
+  pass(bytes: Uint8Array): void {
+    setTimeout(() => {
+      if (this.closed) return;
+      if (this.#onmessage) this.#onmessage(bytes);
+      else this.#early.push(bytes);
+    }, DELAY_MS);
+  }
+
   end(code: number): void {
     setTimeout(() => {
       if (this.closed) return;
       this.closed = true;
+      const { mate } = this;
+      this.mate = undefined;
+      if (mate) {
+        mate.mate = undefined;
+        mate.end(4009);
+      }
       if (this.mailbox?.sides[this.role].seat === this) this.mailbox.sides[this.role].seat = undefined;
       this.onclose?.(code, "");
     }, DELAY_MS);
@@ -105,6 +132,13 @@ export class GoBetween {
   /** Everything that was ever sent here, as text that can be searched. */
   readonly seen: string[] = [];
   next = 7;
+  /** Whether it relays. */
+  relays = false;
+  /** Ends of relays that wait for the other one. */
+  readonly ends = new Map<string, { role: Role; seat: Seat }>();
+  /** Changes what passes a relay; undefined loses it. */
+  bend: (bytes: Uint8Array) => Uint8Array | undefined = (bytes) => bytes;
+  relayedBytes = 0;
 
   readonly openSocket: OpenSocket = async (_url, { protocols }) => {
     for (const text of protocols) this.seen.push(text);
@@ -113,10 +147,41 @@ export class GoBetween {
     const seat = new Seat(this);
     this.seats.add(seat);
     for (const text of protocols)
-      if (text.startsWith(FIRST_MESSAGE_PREFIX))
-        this.take(seat, decodeClientMessage(fromBase64url(text.slice(FIRST_MESSAGE_PREFIX.length))));
+      if (text.startsWith(FIRST_MESSAGE_PREFIX)) {
+        const message = fromBase64url(text.slice(FIRST_MESSAGE_PREFIX.length));
+        if (seat.relay === undefined) this.take(seat, decodeClientMessage(message));
+        else this.relayed(seat, message);
+      }
     return seat;
   };
+
+  relayed(from: Seat, bytes: Uint8Array): void {
+    const { mate } = from;
+    if (!mate) {
+      from.waiting.push(bytes);
+      return;
+    }
+    this.relayedBytes += bytes.length;
+    const bent = this.bend(bytes);
+    if (bent) mate.pass(bent);
+  }
+
+  #relay(seat: Seat, name: string, role: Role): void {
+    seat.relay = name;
+    if (!this.relays) {
+      seat.end(CLOSE.NO_RELAY);
+      return;
+    }
+    const other = this.ends.get(name);
+    if (!other || other.role === role || other.seat.closed) {
+      this.ends.set(name, { role, seat });
+      return;
+    }
+    this.ends.delete(name);
+    seat.mate = other.seat;
+    other.seat.mate = seat;
+    for (const bytes of other.seat.waiting.splice(0)) this.relayed(other.seat, bytes);
+  }
 
   /** The process is killed; `forget` its mailboxes, too. */
   kill(forget: boolean): void {
@@ -126,6 +191,9 @@ export class GoBetween {
 
   take(seat: Seat, message: ClientMessage): void {
     switch (message.type) {
+      case "RELAY":
+        this.#relay(seat, Buffer.from(message.name).toString("hex"), message.role);
+        break;
       case "ALLOCATE": {
         const free = message.nameplate !== 0 && !this.mailboxes.has(message.nameplate);
         const nameplate = free ? message.nameplate : this.next++;

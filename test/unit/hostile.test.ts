@@ -314,11 +314,11 @@ describe("a flood of streams", () => {
 });
 
 describe("a side that says nothing", () => {
-  test("is dead after ten seconds, and the session waits for another channel", async () => {
+  test("is dead after six seconds, and the session waits for another channel", async () => {
     const gone: string[] = [];
     peer.session.onlane = (_id, left, reason) => gone.push(`${left} ${reason}`);
     await pass(11_000);
-    expect(gone).toEqual(["0 nothing heard for 10 s"]);
+    expect(gone).toEqual(["0 nothing heard for 6 s"]);
     expect(peer.session.state).toBe("down");
     expect(peer.raw.closed).toBe(true);
   });

@@ -24,7 +24,7 @@ interface Room {
   readonly apart?: boolean;
 }
 
-const CORE = ["errors", "wire", "transport", "session", "signalling", "connect", "apps"];
+const CORE = ["errors", "wire", "transport", "session", "signalling", "connect", "apps", "doctor"];
 
 const ROOMS: Readonly<Record<string, Room>> = {
   errors: { imports: [], packages: [] },
@@ -37,16 +37,28 @@ const ROOMS: Readonly<Record<string, Room>> = {
   },
   connect: { imports: ["errors", "wire", "transport", "session", "signalling"], packages: [] },
   apps: { imports: ["errors", "wire", "session"], packages: ["@noble/hashes"] },
+  doctor: { imports: ["errors", "wire"], packages: [] },
   node: {
     imports: ["errors", "transport"],
-    types: ["apps", "signalling"],
+    types: ["apps", "signalling", "doctor"],
     node: true,
-    packages: ["node-datachannel", "ws", "https-proxy-agent", "proxy-from-env", "multicast-dns"],
+    packages: ["node-datachannel", "ws", "proxy-from-env", "multicast-dns"],
     apart: true,
   },
   lan: { imports: ["errors", "node", "server"], types: ["connect"], packages: [] },
   index: {
-    imports: ["errors", "wire", "transport", "session", "signalling", "connect", "apps", "node", "lan"],
+    imports: [
+      "errors",
+      "wire",
+      "transport",
+      "session",
+      "signalling",
+      "connect",
+      "apps",
+      "doctor",
+      "node",
+      "lan",
+    ],
     node: true,
     packages: [],
   },
@@ -209,6 +221,9 @@ describe("rooms", () => {
     ["connect/link.ts", "../node/rtc.ts", true],
     ["signalling/keys.ts", "../transport/certificate.ts", false],
     ["node/rtc.ts", "./stun.ts", false],
+    ["node/nat.ts", "./stun.ts", true],
+    ["node/nat.ts", "../doctor/nat.ts", false],
+    ["doctor/verdict.ts", "../connect/servers.ts", true],
     ["node/disk/hold.ts", "../target.ts", false],
     ["node/target.ts", "./disk/directory.ts", undefined],
     ["node/rtc.ts", "../wire/frame.ts", true],

@@ -3,7 +3,7 @@ import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { createServer, type AddressInfo } from "node:net";
 import { afterAll, test } from "vitest";
 import { MemoryStore } from "../../src/server/memory.ts";
-import { RedisStore } from "../../src/server/redis.ts";
+import { RedisStore } from "../../src/server/redis-store.ts";
 import type { Limits } from "../../src/server/limits.ts";
 import type { Store } from "../../src/server/store.ts";
 

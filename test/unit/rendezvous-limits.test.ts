@@ -60,7 +60,7 @@ describe("wrong guesses", () => {
   storeTest("three are free, then claims of that address wait in a row, longer each time", async (open) => {
     const store = open();
     onTestFinished(() => store.close());
-    await store.start({ notice: () => undefined, lost: () => undefined });
+    await store.start({ notice: () => undefined, lost: () => undefined, relaysLost: () => undefined });
     let seat = 0;
     const guess = (waited = false, address = "192.0.2.1"): ReturnType<typeof store.claim> =>
       store.claim({ seat: ++seat, address, key: newKey() }, 555, waited);
@@ -89,7 +89,7 @@ describe("wrong guesses", () => {
   storeTest("are forgotten in time", async (open) => {
     const store = open({ freeGuesses: 0, firstDelayMs: 1, guessMemoryMs: 20 });
     onTestFinished(() => store.close());
-    await store.start({ notice: () => undefined, lost: () => undefined });
+    await store.start({ notice: () => undefined, lost: () => undefined, relaysLost: () => undefined });
     const visitor = { seat: 1, address: "192.0.2.1", key: newKey() };
     expect(await store.claim(visitor, 555, true)).toEqual({ refused: CLOSE.UNKNOWN });
     expect(await store.claim(visitor, 555, false)).toHaveProperty("wait");

@@ -47,15 +47,27 @@ describe("TURN servers", () => {
   test.each([
     [
       "turn:ann:secret@turn.example.org",
-      { host: "turn.example.org", port: 3478, username: "ann", password: "secret" },
+      { host: "turn.example.org", port: 3478, transport: "udp", username: "ann", password: "secret" },
     ],
     [
       "turn:ann:secret@turn.example.org:5000?transport=udp",
-      { host: "turn.example.org", port: 5000, username: "ann", password: "secret" },
+      { host: "turn.example.org", port: 5000, transport: "udp", username: "ann", password: "secret" },
     ],
     [
       "turn:a%3Ab:p%40ss@[2001:db8::1]:5000",
-      { host: "2001:db8::1", port: 5000, username: "a:b", password: "p@ss" },
+      { host: "2001:db8::1", port: 5000, transport: "udp", username: "a:b", password: "p@ss" },
+    ],
+    [
+      "turn:ann:secret@turn.example.org?transport=tcp",
+      { host: "turn.example.org", port: 3478, transport: "tcp", username: "ann", password: "secret" },
+    ],
+    [
+      "turns:ann:secret@turn.example.org",
+      { host: "turn.example.org", port: 5349, transport: "tls", username: "ann", password: "secret" },
+    ],
+    [
+      "TURNS:ann:secret@[2001:db8::1]:443?transport=TCP",
+      { host: "2001:db8::1", port: 443, transport: "tls", username: "ann", password: "secret" },
     ],
   ])("%s", (url, wanted) => {
     expect(parseTurnUrl(url)).toEqual(wanted);
@@ -67,8 +79,11 @@ describe("TURN servers", () => {
     "turn:ann@example.org",
     "turn:ann:secret@",
     "turn:ann:secret@example.org:0",
-    "turn:ann:secret@example.org?transport=tcp",
-    "turns:ann:secret@example.org",
+    "turn:ann:secret@example.org?transport=tls",
+    "turn:ann:secret@example.org?transport=",
+    "turn:ann:secret@example.org?a=b",
+    "turns:ann:secret@example.org:0",
+    "turns:ann:secret@example.org?transport=udp",
     "turn:ann:%zz@example.org",
     "stun:example.org",
   ])("none: %j", (url) => {
@@ -77,7 +92,7 @@ describe("TURN servers", () => {
 
   test("an error shows no password", () => {
     expect(() => parseTurnUrl("turn:ann:hunter2@")).toThrow(/^(?!.*hunter2)/);
-    expect(() => parseTurnUrl("turns:ann:hunter2@example.org")).toThrow(/^(?!.*hunter2)/);
+    expect(() => parseTurnUrl("turns:ann:hunter2@example.org?transport=udp")).toThrow(/^(?!.*hunter2).*DTLS/);
   });
 });
 
@@ -135,9 +150,19 @@ test.each([
   expect(() => parseRendezvousUrl(text)).toThrow(USAGE);
 });
 
-test("a TURN server as a rendezvous lends it", () => {
-  expect(parseTurnServer("turn:192.0.2.1")).toEqual({ host: "192.0.2.1", port: 3478 });
-  expect(parseTurnServer("turn:[2001:db8::1]:80?transport=udp")).toEqual({ host: "2001:db8::1", port: 80 });
-  for (const url of ["turn:u:p@h", "turns:h", "turn:h?transport=tcp", "stun:h", "turn:", "h"])
-    expect(() => parseTurnServer(url), url).toThrow(USAGE);
+test.each([
+  ["turn:192.0.2.1", { host: "192.0.2.1", port: 3478, transport: "udp" }],
+  ["turn:[2001:db8::1]:80?transport=udp", { host: "2001:db8::1", port: 80, transport: "udp" }],
+  ["turn:h?transport=tcp", { host: "h", port: 3478, transport: "tcp" }],
+  ["turns:h", { host: "h", port: 5349, transport: "tls" }],
+  ["turns:h:443?transport=tcp", { host: "h", port: 443, transport: "tls" }],
+])("a TURN server as a rendezvous lends it: %s", (url, wanted) => {
+  expect(parseTurnServer(url)).toEqual(wanted);
 });
+
+test.each(["turn:u:p@h", "turns:h?transport=udp", "turn:h?transport=tls", "stun:h", "turn:", "turns:", "h"])(
+  "none that a rendezvous could lend: %s",
+  (url) => {
+    expect(() => parseTurnServer(url)).toThrow(USAGE);
+  },
+);

@@ -39,6 +39,7 @@ import {
   encodeClientMessage,
   encodeServerMessage,
 } from "../../src/wire/rendezvous.ts";
+import { decodeReport, encodeReport } from "../../src/wire/report.ts";
 import { decodeToken, encodeToken, FINGERPRINT_SIZE } from "../../src/wire/token.ts";
 
 const FOLDER = resolve(import.meta.dirname, "../vectors");
@@ -57,6 +58,7 @@ const LAYERS = [
   "cpace",
   "seal",
   "remember",
+  "report",
 ] as const;
 type Layer = (typeof LAYERS)[number];
 
@@ -180,12 +182,13 @@ function lane(payload: Uint8Array): Outcome {
     by("lane", () => {
       const type = reader.u8();
       reader.varint();
-      reader.varint();
+      if (type === 4) reader.u8();
+      else reader.varint();
       if (type === 1) {
         reader.u8();
         reader.varint();
       }
-      if (type !== 1 && type !== 2) throw cause;
+      if (type !== 1 && type !== 2 && type !== 4) throw cause;
     });
     by("candidates", () => readCandidates(reader));
     throw new Rejected("lane", cause);
@@ -302,6 +305,12 @@ function knocked(body: Uint8Array): Outcome {
   return { value: by("seal", () => door.openKnock(message, 0)), again: "" };
 }
 
+/** What somebody pasted from a doctor. */
+function report(text: string): Outcome {
+  const value = by("report", () => decodeReport(text));
+  return { value, again: encodeReport(value) };
+}
+
 /** The sender's sealing key, the number of the body, the body. */
 function sealed(body: Uint8Array): Outcome {
   const reader = new Reader(body);
@@ -395,6 +404,7 @@ const INPUTS: Readonly<Record<string, (body: string) => Outcome>> = {
     return { value, again: hex(encodeKnock(value)) };
   },
   knocked: (body) => knocked(bytes(body)),
+  report,
   remember: (body) => {
     const value = by("remember", () => decodeRememberRecord(bytes(body)));
     const reader = new Reader(encodeRememberRecord(value));
@@ -417,7 +427,7 @@ describe("vectors", () => {
       if (vector.expect === "success") {
         const { value, again } = run(vector.body);
         expect(plain(value)).toEqual(expandAll(vector.value));
-        const text = vector.input === "offer" || vector.input === "answer";
+        const text = ["offer", "answer", "report"].includes(vector.input);
         // Wraps, quotes and the like are no part of the token.
         if (text) expect(vector.body.replace(/[^A-Za-z0-9_-]/g, "")).toContain(again);
         else if (again !== "") expect(again).toBe(hex(bytes(vector.body)));

@@ -29,7 +29,7 @@ export class Visitor {
   readonly opened: Promise<void>;
   /** What it said for people when it closed. */
   reason = "";
-  readonly #heard: ServerMessage[] = [];
+  readonly #heard: Uint8Array[] = [];
   #listener: (() => void) | undefined;
   #gone: number | undefined;
 
@@ -43,7 +43,7 @@ export class Visitor {
     };
     this.socket = new WebSocket(url, offered, options);
     this.socket.on("message", (data: Buffer) => {
-      this.#heard.push(decodeServerMessage(new Uint8Array(data)));
+      this.#heard.push(new Uint8Array(data));
       this.#listener?.();
     });
     this.opened = new Promise((resolve, reject) => {
@@ -72,17 +72,23 @@ export class Visitor {
 
   /** The next message, which must be of this type. */
   async hear<T extends ServerMessage["type"]>(type: T): Promise<Extract<ServerMessage, { type: T }>> {
-    while (this.#heard.length === 0) {
-      if (this.#gone !== undefined) throw new Error(`closed with ${this.#gone} before ${type} came`);
-      await new Promise<void>((resolve) => (this.#listener = resolve));
-    }
-    const message = this.#heard.shift();
-    if (message?.type !== type) throw new Error(`${message?.type ?? "nothing"} came where ${type} is due`);
+    const message = decodeServerMessage(await this.hearBytes());
+    if (message.type !== type) throw new Error(`${message.type} came where ${type} is due`);
     return message as Extract<ServerMessage, { type: T }>;
   }
 
+  /** The next message, whatever it is. */
+  async hearBytes(): Promise<Uint8Array> {
+    for (;;) {
+      const message = this.#heard.shift();
+      if (message) return message;
+      if (this.#gone !== undefined) throw new Error(`closed with ${this.#gone} where a message is due`);
+      await new Promise<void>((resolve) => (this.#listener = resolve));
+    }
+  }
+
   /** Messages that have come and were not asked for. */
-  get unheard(): readonly ServerMessage[] {
+  get unheard(): readonly Uint8Array[] {
     return this.#heard;
   }
 

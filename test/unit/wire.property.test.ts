@@ -87,6 +87,7 @@ import {
   decodeLane,
   encodeLane,
   LANE_KINDS,
+  NAT_MAPPINGS,
   MAX_MTU,
   MIN_MTU,
   type LaneMessage,
@@ -194,6 +195,12 @@ const lane: fc.Arbitrary<LaneMessage> = fc.oneof(
   }),
   fc.record({ type: fc.constant("CANDIDATES" as const), epoch, index, candidates }),
   fc.record({ type: fc.constant("REFUSE" as const), epoch, index }),
+  fc.record({
+    type: fc.constant("NAT" as const),
+    epoch,
+    mapping: fc.constantFrom(...NAT_MAPPINGS),
+    candidate: candidate.map((each) => ({ ...each, type: "srflx" as const })),
+  }),
 );
 
 /** A name, an address or a path, good or bad: whether it is one is not for the wire to say. */
@@ -346,6 +353,7 @@ const clientMessage: fc.Arbitrary<ClientMessage> = fc.oneof(
   fc.record({ type: fc.constant("POST" as const), index: bodyIndex, body: mailBody }),
   fc.record({ type: fc.constant("RENEW" as const) }),
   fc.record({ type: fc.constant("RELEASE" as const), outcome: fc.constantFrom(...OUTCOMES) }),
+  fc.record({ type: fc.constant("RELAY" as const), key, role, name: bytes(NAME_SIZE, NAME_SIZE) }),
 );
 
 /** A URL, a user name or a password: up to 512 bytes. */
@@ -786,7 +794,7 @@ describe("lane messages", () => {
 describe("a client's messages to a rendezvous", () => {
   codec(clientMessage, encodeClientMessage, decodeClientMessage);
   exact(clientMessage, encodeClientMessage, decodeClientMessage, ["POST"]);
-  unknownTypes(decodeClientMessage, [1, 2, 3, 4, 5, 6, 7]);
+  unknownTypes(decodeClientMessage, [1, 2, 3, 4, 5, 6, 7, 8]);
 
   const sixteen = new Uint8Array(16);
   const of = (...parts: (Uint8Array | number[])[]): Uint8Array =>
