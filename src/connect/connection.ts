@@ -219,8 +219,7 @@ export class Connection {
   /** How the packets go, as far as is known. */
   get path(): PathKind {
     if (this.#onRelay) return "relay";
-    const path = this.#direct.link?.peer.path();
-    return path?.local.type === "relay" || path?.remote.type === "relay" ? "turn" : "direct";
+    return this.#direct.relayed ? "turn" : "direct";
   }
 
   /** Addresses of the other side that came later, from its answer. */
@@ -567,7 +566,7 @@ export class Connection {
       // Where the packets really come from: the address to call when the connection must be made anew.
       this.#direct.learn([
         {
-          type: path.remote.type === "relay" ? "relay" : "srflx",
+          type: kind === "turn" && path.local.type !== "relay" ? "relay" : "srflx",
           address: path.remote.address,
           port: path.remote.port,
         },

@@ -110,13 +110,18 @@ async function startTwo(): Promise<{
   return { servers, balancer: await startBalancer(servers) };
 }
 
+/** One connection for each side: the relay, when it is asked for in time, would be another. */
+function meet({ url }: { readonly url: string }): readonly string[] {
+  return ["--rendezvous", url, "--relay", "off"];
+}
+
 test("two sides meet through different processes", async (context) => {
   needs(context, "redis-server");
   const { servers, balancer } = await startTwo();
-  const waiting = start(["pipe", "--rendezvous", balancer.url], { stdin: Buffer.from("there") });
+  const waiting = start(["pipe", ...meet(balancer)], { stdin: Buffer.from("there") });
   const code = await waiting.code();
   balancer.order.reverse();
-  const joining = start(["pipe", code, "--rendezvous", balancer.url], { stdin: Buffer.from("back") });
+  const joining = start(["pipe", code, ...meet(balancer)], { stdin: Buffer.from("back") });
   await succeed(waiting, joining);
   expect(joining.stdout.toString()).toBe("there");
   expect(waiting.stdout.toString()).toBe("back");
@@ -132,19 +137,19 @@ for (const signal of ["SIGKILL", "SIGTERM"] as const) {
   test(`${signal} to the process where the waiting side is: it goes on at the other one`, async (context) => {
     needs(context, "redis-server");
     const { servers, balancer } = await startTwo();
-    const waiting = start(["pipe", "--rendezvous", balancer.url], { stdin: Buffer.from("there") });
+    const waiting = start(["pipe", ...meet(balancer)], { stdin: Buffer.from("there") });
     const code = await waiting.code();
     servers[0].process.kill(signal);
     await servers[0].process.exited;
     await expectBack(waiting, code);
     // It was resumed, not allocated anew.
     expect(waiting.events.filter(({ event }) => event === "code")).toHaveLength(1);
-    const joining = start(["pipe", code, "--rendezvous", balancer.url]);
+    const joining = start(["pipe", code, ...meet(balancer)]);
     await succeed(waiting, joining);
     expect(joining.stdout.toString()).toBe("there");
     expect(await servers[1].metric("dcpipe_connections_total")).toBe(2);
     // Used is used, wherever that is known.
-    const late = start(["pipe", code, "--rendezvous", balancer.url]);
+    const late = start(["pipe", code, ...meet(balancer)]);
     expect((await late.exited).status).toBe(4);
     expect(late.error).toMatchObject({ code: "CODE_USED" });
   });

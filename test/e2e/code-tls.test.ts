@@ -49,15 +49,15 @@ async function startProxy(): Promise<{ url: string; asked: string[] }> {
   return { url: `http://127.0.0.1:${await listen(server)}`, asked };
 }
 
-/** A session from end to end, both sides with the same environment. */
+/** A session from end to end, both sides with the same environment, and one connection for each: a relay would be another. */
 async function meet(rendezvous: string, env: Record<string, string>): Promise<void> {
-  const waiting = start(["pipe"], {
+  const waiting = start(["pipe", "--relay", "off"], {
     stdin: Buffer.from("there"),
     env: { ...env, DCPIPE_RENDEZVOUS: rendezvous },
   });
   const link = String((await waiting.event("code"))["link"]);
   expect(link.startsWith(`${rendezvous}#`)).toBe(true);
-  const joining = start(["pipe", link], { env });
+  const joining = start(["pipe", link, "--relay", "off"], { env });
   await succeed(waiting, joining);
   expect(joining.stdout.toString()).toBe("there");
 }

@@ -65,12 +65,14 @@ const KINDS: Readonly<Record<NatKind, (inside: string) => string>> = {
 /**
  * A network for each kind, 10.88.N.0/24 behind a router with 203.0.113.(10 + N), and a public machine:
  *
- *   inside N: 10.88.N.2 ---- 10.88.N.1 :router N: 203.0.113.(10 + N) ---- 203.0.113.5 :outside
+ *   inside N: 10.88.N.2 ---- 10.88.N.1 :router N: 203.0.113.(10 + N) ---- 203.0.113.5 and .6 :outside
  */
 export function createNats(kinds: readonly NatKind[]): { insides: readonly string[]; outside: string } {
   const [outside] = createNamespaces(["outside"]);
   ip("-n", outside, "link", "add", "public", "type", "bridge");
-  ip("-n", outside, "addr", "add", "203.0.113.5/24", "dev", "public");
+  // Two of them: a STUN server with one address cannot tell what a NAT does (RFC 5780, section 4).
+  for (const address of ["203.0.113.5/24", "203.0.113.6/24"])
+    ip("-n", outside, "addr", "add", address, "dev", "public");
   ip("-n", outside, "link", "set", "public", "up");
   // Elsewhere is nobody, which a sender on the internet is not told: a TURN server ends allocations whose sends fail.
   ip("-n", outside, "route", "add", "default", "dev", "lo");
