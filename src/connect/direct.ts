@@ -165,7 +165,9 @@ export class Direct {
     if (local.type === "relay" || remote.type === "relay") return true;
     // One of a pasted token hears of the other side's relayed address by its packets only: they come from a machine that is a TURN
     // server, and not from a port at which somebody there said to be.
-    const known = this.#remote.find(({ address, port }) => address === remote.address && port === remote.port);
+    const known = this.#remote.find(
+      ({ address, port }) => address === remote.address && port === remote.port,
+    );
     if (known) return known.type === "relay";
     return [...this.local, ...this.#remote].some(
       ({ type, address }) => type === "relay" && address === remote.address,

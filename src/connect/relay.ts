@@ -9,6 +9,7 @@
  */
 import { asDcpipeError, DcpipeError } from "../errors.ts";
 import type { Fingerprints, Keys } from "../signalling/keys.ts";
+import { randomKey } from "../signalling/mailbox.ts";
 import { SequenceSeal } from "../signalling/seal.ts";
 import type { OpenSocket, Socket } from "../signalling/socket.ts";
 import type { Channel } from "../transport/channel.ts";
@@ -18,7 +19,6 @@ import {
   CLOSE,
   encodeClientMessage,
   FIRST_MESSAGE_PREFIX,
-  KEY_SIZE,
   MAX_RELAY_MESSAGE,
   RENDEZVOUS_PROTOCOL,
 } from "../wire/rendezvous.ts";
@@ -41,6 +41,8 @@ export interface RelayContext {
 }
 
 export interface RelayTarget {
+  /** By which the rendezvous knows this side again; random when not given. */
+  readonly key?: Uint8Array | undefined;
   /** Of the control channel (index 0) the least that will do: the sides take the greater one of theirs. */
   readonly epoch: number;
   readonly index: number;
@@ -63,7 +65,7 @@ export async function openRelay(
 ): Promise<Relayed> {
   const { role, keys } = context;
   const name = keys.relayName(target.index === 0 ? 0 : target.epoch, target.index);
-  const key = crypto.getRandomValues(new Uint8Array(KEY_SIZE));
+  const { key = randomKey() } = target;
   const mine = greeting(context, target);
   const first = [encodeClientMessage({ type: "RELAY", key, role, name }), mine.message];
   const socket = await place.openSocket(place.url, {

@@ -1,5 +1,6 @@
 /** The relay as a way to the other side: tried again while that can help, and given up when the rendezvous says no. */
 import { asDcpipeError, type DcpipeError } from "../errors.ts";
+import { randomKey } from "../signalling/mailbox.ts";
 import type { PeerPath } from "../transport/peer.ts";
 import { FIRST_RELAY_EPOCH, openRelay, type RelayContext, type Relayed, type RelayPlace } from "./relay.ts";
 
@@ -13,6 +14,8 @@ export class RelayWay {
   readonly #place: RelayPlace;
   readonly #context: RelayContext;
   readonly #log: (text: string) => void;
+  /** Always the same: what is left of an end of ours that nobody has missed yet makes room for the next one. */
+  readonly #key = randomKey();
   /** It has relayed for us: what it refuses is a matter of the moment. */
   #served = false;
   /** The epoch that the next meeting has at least. */
@@ -46,7 +49,8 @@ export class RelayWay {
     let pause = FIRST_PAUSE_MS;
     while (!isAborted(signal)) {
       try {
-        const relayed = await openRelay(this.#place, this.#context, { epoch: this.#epoch, index: 0 }, signal);
+        const target = { epoch: this.#epoch, index: 0, key: this.#key };
+        const relayed = await openRelay(this.#place, this.#context, target, signal);
         this.#epoch = relayed.epoch + 1;
         this.#served = true;
         return relayed;

@@ -36,7 +36,7 @@ export interface Opening {
   readonly connection: Connection;
   /** Messages that the request itself carried (section 7.1). */
   readonly first: readonly Uint8Array[];
-  /** The first of them is RELAY, well-formed or not. Nothing is read from the connection until `resume`. */
+  /** The first of them is RELAY, well-formed or not. */
   readonly relay: boolean;
 }
 
@@ -71,7 +71,6 @@ export class Connection {
     this.#stream = stream;
     this.#limits = limits;
     this.#relay = relay;
-    if (relay) this.pause();
     socket.on("message", (data: Buffer, isBinary: boolean) => {
       if (!isBinary) this.close(CLOSE.PROTOCOL);
       else if (relay) this.#take(data);

@@ -3,12 +3,18 @@
  *
  *   new --RELAY--> entering --admitted--> waiting --the other end is there--> paired --either one goes--> over
  *
- * Nothing is read from its client before it is paired; then messages go through as they are. What it has passed on and the other
- * end's client has not taken is bounded: above that its own client is not read from, and TCP makes that client wait. So a slow client
- * slows the other one down, and costs no memory. Rate and volume count at each end, over both directions: the ends may be at two
- * processes, and both see all of it.
+ * Before it is paired one small message of its client is kept, and its leaving is seen; then messages go through as they are. What it
+ * has passed on and the other end's client has not taken is bounded: above that its own client is not read from, and TCP makes that
+ * client wait. So a slow client slows the other one down, and costs no memory. Rate and volume count at each end, over both directions:
+ * the ends may be at two processes, and both see all of it.
  */
-import { CLOSE, decodeClientMessage, type ClientMessage, type CloseCode } from "../wire/rendezvous.ts";
+import {
+  CLOSE,
+  decodeClientMessage,
+  MAX_RENDEZVOUS_MESSAGE,
+  type ClientMessage,
+  type CloseCode,
+} from "../wire/rendezvous.ts";
 import { TokenBucket } from "./bucket.ts";
 import { passCost, type Connection } from "./connection.ts";
 import { HOLDER_MS, type Holder } from "./holder.ts";
@@ -64,7 +70,7 @@ export class RelayEnd implements End {
   #state: "new" | "entering" | "waiting" | "paired" | "over" = "new";
   #message: RelayMessage | undefined;
   #far: Far | undefined;
-  /** The message that came with the request. */
+  /** What came before the other end. */
   #first: Uint8Array | undefined;
   /** What came from the other end before it was known here that it is there. */
   #early: Uint8Array[] = [];
@@ -72,7 +78,7 @@ export class RelayEnd implements End {
   #outstanding = 0;
   /** So much is outstanding that the client must wait until half of it is taken. */
   #full = false;
-  #reading = false;
+  #reading = true;
   #volume = 0;
   /** Ends what is awaited: the first message, the holder, the other end, tokens. */
   #timer: NodeJS.Timeout | undefined;
@@ -91,8 +97,7 @@ export class RelayEnd implements End {
     if (this.#state === "new") this.#begin(bytes);
     else if (bytes.length === 0) this.close(CLOSE.PROTOCOL);
     else if (this.#state === "paired") this.#pass(bytes);
-    // Before it is paired nothing is read: this came with the request, which has room for one.
-    else if (this.#first || this.#state === "over") this.close(CLOSE.PROTOCOL);
+    else if (this.#first || bytes.length > MAX_RENDEZVOUS_MESSAGE) this.close(CLOSE.PROTOCOL);
     else this.#first = bytes;
   }
 

@@ -18,6 +18,7 @@ import {
   encodeClientMessage,
   FIRST_MESSAGE_PREFIX,
   MAX_RELAY_MESSAGE,
+  MAX_RENDEZVOUS_MESSAGE,
 } from "../../src/wire/rendezvous.ts";
 import { storeTest } from "./redis.ts";
 import {
@@ -31,7 +32,7 @@ import {
   relayPair,
   through,
 } from "./relays.ts";
-import { newKey, serve, type Server } from "./visitor.ts";
+import { newKey, serve, type Server, type Visitor } from "./visitor.ts";
 
 const MIB = 2 ** 20;
 /** What Node reads from a socket at once. */
@@ -86,7 +87,6 @@ function ends(options: RelayOptions = {}): Record<Role, { connection: FakeConnec
   const name = newKey();
   const make = (role: Role): { connection: FakeConnection; end: RelayEnd } => {
     const connection = new FakeConnection();
-    connection.pause();
     const end = new RelayEnd(connection, around, "192.0.2.1");
     connection.end = end;
     onTestFinished(() => {
@@ -95,9 +95,7 @@ function ends(options: RelayOptions = {}): Record<Role, { connection: FakeConnec
     end.receive(encodeClientMessage(relayMessage(role, name)));
     return { connection, end };
   };
-  const waiting = make("waiting");
-  expect(waiting.connection.reading).toBe(false);
-  return { waiting, joining: make("joining") };
+  return { waiting: make("waiting"), joining: make("joining") };
 }
 
 describe("what is passed on and not taken is bounded", () => {
@@ -322,19 +320,33 @@ function frame(payload: Uint8Array, { opcode = 2, fin = true } = {}): Buffer {
 }
 
 describe("one bad end", () => {
-  storeTest("floods before the other one is there: it waits in TCP", async (open) => {
+  storeTest("says one small thing before the other one is there, and no more", async (open) => {
     const server = await serve({ store: open() });
     const name = newKey();
-    const flooder = relay(server, "waiting", { name });
-    const total = 64 * MIB;
-    const sent = pour(flooder, total, 60_000);
-    await flooder.opened;
-    // What the kernel does not take.
-    expect(await atStandstill(server, () => flooder.socket.bufferedAmount)).toBeGreaterThan(0);
+    const [patient, loud, long] = [name, newKey(), newKey()].map((each) =>
+      relay(server, "waiting", { name: each }),
+    ) as [Visitor, Visitor, Visitor];
+    for (const { opened } of [patient, loud, long]) await opened;
+    for (const text of ["one", "two"]) loud.socket.send(Buffer.from(text));
+    long.socket.send(Buffer.alloc(MAX_RENDEZVOUS_MESSAGE + 1));
+    expect([await loud.closed, await long.closed]).toEqual([CLOSE.PROTOCOL, CLOSE.PROTOCOL]);
+    const message = Buffer.alloc(MAX_RENDEZVOUS_MESSAGE, 7);
+    patient.socket.send(message);
     expect(await metric(server, "dcpipe_relayed_bytes_total")).toBe(0);
-    await introduce(server);
     const joining = relay(server, "joining", { name });
-    expect(await new Drain(joining).all(total)).toBe(await sent);
+    expect(Buffer.from(await joining.hearBytes()).equals(message)).toBe(true);
+  });
+
+  storeTest("leaves before the other one is there: its place is free", async (open) => {
+    const server = await serve({ store: open() });
+    const name = newKey();
+    const [polite, lost] = [relay(server, "waiting", { name }), relay(server, "joining", { name: newKey() })];
+    for (const { opened } of [polite, lost]) await opened;
+    polite.socket.close();
+    lost.socket.terminate();
+    while ((await metric(server, "dcpipe_relay_ends")) > 0);
+    const waiting = relay(server, "waiting", { name });
+    await through(waiting, relay(server, "joining", { name }));
   });
 
   test("answers no ping", async () => {
