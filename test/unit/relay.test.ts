@@ -5,11 +5,11 @@ import { FIRST_RELAY_EPOCH, openRelay } from "../../src/connect/relay.ts";
 import type { CodeEvent, CodeOptions } from "../../src/connect/options.ts";
 import { DcpipeError } from "../../src/errors.ts";
 import type { Session } from "../../src/session/session.ts";
-import { fromBase64url } from "../../src/wire/bytes.ts";
+import { fromBase64url, toBase64url } from "../../src/wire/bytes.ts";
 import { Keys } from "../../src/signalling/keys.ts";
 import type { Role } from "../../src/wire/hello.ts";
 import { encodeLane } from "../../src/wire/lane.ts";
-import { decodeClientMessage, FIRST_MESSAGE_PREFIX } from "../../src/wire/rendezvous.ts";
+import { decodeClientMessage, FIRST_MESSAGE_PREFIX, isRelay } from "../../src/wire/rendezvous.ts";
 import { Ether, Host } from "./ether.ts";
 import { GoBetween } from "./go-between.ts";
 import { pass, run, settled, startTime, stopTime, within } from "./network.ts";
@@ -100,6 +100,19 @@ function names(side: Role): string[] {
   return events.filter((entry) => entry.side === side).map(({ event }) => event.event);
 }
 
+/** What the server was asked for, in order. */
+function keysOfRelays(): { name: string; role: Role; key: string }[] {
+  return server.seen.flatMap((text) => {
+    if (!text.startsWith(FIRST_MESSAGE_PREFIX)) return [];
+    const bytes = fromBase64url(text.slice(FIRST_MESSAGE_PREFIX.length));
+    if (!isRelay(bytes)) return [];
+    const message = decodeClientMessage(bytes);
+    if (message.type !== "RELAY") return [];
+    const [name, key] = [message.name, message.key].map(toBase64url) as [string, string];
+    return [{ name, role: message.role, key }];
+  });
+}
+
 describe("where no packet finds a way", () => {
   test("the session goes by the relay, and says so after a while", async () => {
     const { a, b } = await meet();
@@ -164,6 +177,20 @@ describe("where no packet finds a way", () => {
     expect(names("joining")).toContain("reconnecting");
     await pass(2000);
     expect(paths("joining")).toEqual(["relay", "relay"]);
+  });
+
+  test("who comes again has the key that it had: nobody may have missed it yet", async () => {
+    await meet({ relay: "only" });
+    const control = keysOfRelays()[0]?.name;
+    for (let i = 0; i < 3; i++) {
+      for (const seat of server.seats) if (seat.mate) seat.end(1006);
+      await pass(5000);
+    }
+    for (const side of ["waiting", "joining"] as const) {
+      const asked = keysOfRelays().filter(({ name, role }) => name === control && role === side);
+      expect(asked.length).toBeGreaterThanOrEqual(4);
+      expect(new Set(asked.map(({ key }) => key)).size).toBe(1);
+    }
   });
 
   test("a relay that is lost before anybody was told of it is not told of", async () => {
