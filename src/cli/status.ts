@@ -27,7 +27,7 @@ export const VERDICTS: Readonly<Record<ErrorCode, Verdict>> = {
   ICE_FAILED: { status: 3, hint: "a TURN server (--turn) gets through where no direct path exists" },
   TIMEOUT: {
     status: 3,
-    hint: "is the other side still running, and was its answer pasted? --timeout waits longer; --turn gets through where no direct path exists",
+    hint: "is the other side still running, and was every line that is to be pasted? --timeout waits longer; --turn gets through where no direct path exists",
   },
   AUTH_FAILED: { status: 4, hint: "start again on both sides, with a new code or token" },
   REFUSED: { status: 5 },

@@ -526,7 +526,7 @@ export class Connection {
 
   #networkChanged(addresses: ReadonlySet<string>): void {
     this.#log("this machine's network has changed");
-    void this.#direct.networkChanged();
+    void this.#direct.networkChanged(addresses);
     const session = this.#session;
     if (!session || session.state === "down" || session.state === "closed") return;
     const hosts = this.#direct.local.filter(

@@ -118,6 +118,8 @@ export class Direct {
   /** The mapping, or the asking for it: one for each network. */
   #portMapping: PortMapping | symbol | undefined;
   #mapped: Candidate | undefined;
+  /** Our address that the router sends to. */
+  #mappedFor: string | undefined;
   readonly #abort = new AbortController();
   /** The last epoch in which both sides have met, -1 before the first. */
   #epoch = -1;
@@ -208,9 +210,10 @@ export class Direct {
     return fresh;
   }
 
-  /** This machine has other addresses now. */
-  async networkChanged(): Promise<void> {
-    this.#forgetMapping();
+  /** This machine has these addresses now. */
+  async networkChanged(addresses: ReadonlySet<string>): Promise<void> {
+    // One that comes beside the one that is in use changes nothing at the router.
+    if (this.#mappedFor === undefined || !addresses.has(this.#mappedFor)) this.#forgetMapping();
     this.outer = undefined;
     const stun = await this.#options.findStun();
     if (this.#abort.signal.aborted) return;
@@ -436,7 +439,12 @@ export class Direct {
     const asking = Symbol();
     this.#portMapping = asking;
     const host = await hostOf(link);
-    if (!host || this.#stopped) return;
+    if (this.#stopped || this.#portMapping !== asking) return;
+    if (!host) {
+      // The next try may have one.
+      this.#portMapping = undefined;
+      return;
+    }
     const mapping = await mapPort({
       port: host.port,
       bind: context.bind,
@@ -450,6 +458,7 @@ export class Direct {
     }
     if (!mapping) return;
     this.#portMapping = mapping;
+    this.#mappedFor = host.address;
     await within(link.peer.gathered, GATHER_MS / 2);
     // What STUN sees is the outer end of all NATs there are; the router knows of its own only, if it tells the truth.
     const seen = link.peer.candidates.find(({ type, address }) => type === "srflx" && !address.includes(":"));
@@ -464,7 +473,7 @@ export class Direct {
   #forgetMapping(): void {
     if (typeof this.#portMapping === "object") void this.#portMapping.release();
     this.#portMapping = undefined;
-    this.#mapped = undefined;
+    this.#mapped = this.#mappedFor = undefined;
   }
 }
 

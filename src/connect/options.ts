@@ -101,7 +101,9 @@ export interface Platform {
 export function parseNetwork(options: ConnectOptions): ParsedNetwork {
   const relay = options.relay ?? "auto";
   const turn = relay === "off" ? [] : (options.turn ?? []).map(parseTurnUrl);
-  return { stun: (options.stun ?? DEFAULT_STUN).map(parseStunUrl), turn, relay };
+  const stun = (options.stun ?? DEFAULT_STUN).map(parseStunUrl);
+  // Who goes by relays only has no use for addresses of its own, and may not want to show them.
+  return { stun: relay === "only" ? [] : stun, turn, relay };
 }
 
 export interface ParsedNetwork {

@@ -431,7 +431,13 @@ describe("a cut link", () => {
 describe("a network that changes", () => {
   type Change = (addresses: ReadonlySet<string>) => void;
 
-  test("while the router is asked for a port: the port of the new one is kept, the other one given back", async () => {
+  /** A waiting side behind a router that opens a port when the test says so. */
+  function mapped(): {
+    made: ReturnType<typeof listen>;
+    change: Change;
+    asked: { grant: (port: number) => void }[];
+    released: number[];
+  } {
     let change: Change | undefined;
     const asked: { grant: (port: number) => void }[] = [];
     const released: number[] = [];
@@ -458,8 +464,13 @@ describe("a network that changes", () => {
       },
       {},
     );
+    return { made, change: (addresses) => change?.(addresses), asked, released };
+  }
+
+  test("while the router is asked for a port: the port of the new one is kept, the other one given back", async () => {
+    const { made, change, asked, released } = mapped();
     await run(() => asked.length === 1, 1000, "the first router asked");
-    change?.(new Set(["192.0.2.1"]));
+    change(new Set(["192.0.2.1"]));
     await run(() => asked.length === 2, 1000, "the second router asked");
     asked[0]?.grant(1111);
     await pass(1);
@@ -470,6 +481,21 @@ describe("a network that changes", () => {
     first.close();
     await pass(1);
     expect(released).toEqual([1111, 2222]);
+  });
+
+  test("beside the address that the router's port leads to: the port stays; without it: another one", async () => {
+    const { made, change, asked, released } = mapped();
+    await run(() => asked.length === 1, 1000, "the router asked");
+    asked[0]?.grant(1111);
+    const first = await within(made);
+    first.session.catch(() => undefined);
+    change(new Set(["192.0.2.1", "192.0.2.7"]));
+    await pass(1000);
+    expect([asked.length, released]).toEqual([1, []]);
+    change(new Set(["192.0.2.7"]));
+    await run(() => asked.length === 2, 1000, "the router asked again");
+    expect(released).toEqual([1111]);
+    first.close();
   });
 
   test("leaves a session within this machine alone", async () => {
