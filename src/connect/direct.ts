@@ -40,10 +40,10 @@ const PAUSE_MS = 200;
 const EAGER_MS = 60_000;
 const REST_MS = 60_000;
 /**
- * Which epoch is tried, relative to the next one: a meeting that only one side noticed leaves it one ahead, and then the
- * other's third try is the one that fits. Never back: an epoch's channel numbers are used once.
+ * A try that got as far as a channel may have been a meeting to the other side, which is an epoch ahead then: every so many tries that
+ * epoch is tried. Never back: an epoch's channel numbers are used once.
  */
-const EPOCH_OFFSETS = [0, 0, 1];
+const AHEAD_EVERY = 3;
 /**
  * Addresses of the other side that are kept: those of the start, and the latest. libjuice takes thirty and drops what comes behind, which
  * would be the latest; some are added while it runs.
@@ -125,7 +125,8 @@ export class Direct {
   #epoch = -1;
   #linkTime = 0;
   #since = performance.now();
-  #opened = false;
+  /** The last epoch in which a try got as far as a channel, -1 before the first. */
+  #opened = -1;
   #detour: Detour | undefined;
   /** Ends the try under way, or the pause before the next. */
   #restart: (() => void) | undefined;
@@ -242,10 +243,8 @@ export class Direct {
       this.#detour = undefined;
       const hole = await detour?.find(this.#port);
       if (this.#stopped) return undefined;
-      // Before the first meeting only a try that got as far as a channel can have moved the other side on.
-      const wander = this.#epoch >= 0 || this.#opened;
-      const offset = wander ? (EPOCH_OFFSETS[this.tries % EPOCH_OFFSETS.length] ?? 0) : 0;
-      const wanted = hole && detour ? Math.max(this.nextEpoch, detour.epoch) : this.nextEpoch + offset;
+      const ahead = this.tries % AHEAD_EVERY === AHEAD_EVERY - 1 ? this.#opened + 1 : 0;
+      const wanted = Math.max(this.nextEpoch, hole && detour ? detour.epoch : ahead);
       const epoch = Math.min(FIRST_RELAY_EPOCH - 1, wanted);
       this.tries++;
       try {
@@ -361,7 +360,7 @@ export class Direct {
     } finally {
       clearTimeout(timer);
       this.#restart = undefined;
-      if (link.peer.channel) this.#opened = true;
+      if (link.peer.channel) this.#opened = Math.max(this.#opened, epoch);
       if (this.link === link && link.peer.state !== "open") this.link = undefined;
     }
   }

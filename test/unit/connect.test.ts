@@ -389,6 +389,22 @@ describe("a cut link", () => {
     expect(names("joining").filter((name) => name === "reconnecting")).toHaveLength(8);
   });
 
+  test.each([
+    ["waiting", 20],
+    ["joining", 20],
+    ["waiting", 60],
+    ["joining", 60],
+  ])("of the %s side's voice alone, for %i s: whoever meets nobody keeps up", async (side, length) => {
+    const { a, b } = await meet();
+    const [mine, theirs] = await stream(a, b);
+    const host = side === "waiting" ? near : far;
+    host.mute = true;
+    await pass(length * 1000);
+    host.mute = false;
+    await mine.write(Uint8Array.of(7));
+    expect(await within(theirs.read(), 45_000)).toEqual(Uint8Array.of(7));
+  });
+
   test("is mended when the address comes back that was lost with it", async () => {
     const { a, b } = await meet();
     const [mine, theirs] = await stream(a, b);

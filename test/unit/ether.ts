@@ -179,6 +179,8 @@ export class Host {
   readonly address: string;
   /** Behind a NAT: nobody finds it, it finds others. */
   hidden = false;
+  /** What it says is lost; its checks find others all the same. */
+  mute = false;
   /** The address or port that is asked for cannot be had. */
   unbindable = false;
   nextPort = 5000;
@@ -215,7 +217,7 @@ export class Host {
   }
 
   send(from: EtherPeer, size: number, deliver: () => void): void {
-    if (size > this.ether.largest) return;
+    if (this.mute || size > this.ether.largest) return;
     const arrive = (): void => {
       // SCTP sends again what a cut cable lost, if the cable is mended in time.
       if (!this.ether.up) {
