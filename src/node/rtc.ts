@@ -56,6 +56,7 @@ export async function createPeer(config: PeerConfig): Promise<Peer> {
           servers: config.turn,
           near: isAny(bind) ? "127.0.0.1" : bind,
           bind: isAny(config.bind) ? undefined : config.bind,
+          remotePassword: config.remote.pwd,
           ports: config.ports,
           onlog: config.onlog,
         });

@@ -180,7 +180,14 @@ async function open(
   servers: readonly TurnServer[],
   { onlog }: { onlog?: (text: string) => void } = {},
 ): Promise<Gateway> {
-  const gateway = await openGateway({ servers, near: "127.0.0.1", bind: undefined, ports: undefined, onlog });
+  const gateway = await openGateway({
+    servers,
+    near: "127.0.0.1",
+    bind: undefined,
+    remotePassword: "",
+    ports: undefined,
+    onlog,
+  });
   onTestFinished(() => {
     gateway.close();
   });

@@ -15,7 +15,6 @@ import {
   decodeXorAddress,
   encodeStun,
   encodeUInt32,
-  encodeXorAddress,
   errorCode,
   formatHost,
   hasIntegrity,
@@ -35,8 +34,6 @@ const ANSWER_MS = 7500;
 const LIFETIME = 600;
 /** Often enough for routers and proxies that forget who is silent: the allocation is asked for, and its connection used. */
 const REFRESH_MS = 25_000;
-/** A permission lives for five minutes (RFC 8656, section 9). */
-const PERMISSION_MS = 4 * 60_000;
 /** An allocation that somebody wants to use again must prove within this that it lives. */
 const PROOF_MS = 2000;
 /** A server may pass us on, to one that does not (RFC 8489, section 10). */
@@ -149,7 +146,6 @@ export class TurnClient {
   readonly #pending = new Map<string, Pending>();
   #refresh: ReturnType<typeof setInterval> | undefined;
   #aliveUntil = Infinity;
-  #permittedUntil = 0;
   #closed: DcpipeError | undefined;
 
   private constructor(server: TurnServer) {
@@ -188,24 +184,10 @@ export class TurnClient {
     if (!this.relayed) throw new DcpipeError("PROTOCOL", "its answer to Allocate has no relayed address");
     this.#granted(answer);
     holders.add(this);
-    this.#permitNeighbours(this.relayed);
     this.#refresh = setInterval(() => {
       void this.#stayAlive();
     }, REFRESH_MS).unref();
     return undefined;
-  }
-
-  /**
-   * Who has an allocation on the same server may call: often it is the other side, which was told of ours and of whom we know nothing
-   * yet. A server that does not allow it need not.
-   */
-  #permitNeighbours(relayed: TransportAddress): void {
-    const now = performance.now();
-    if (now < this.#permittedUntil) return;
-    this.#permittedUntil = now + PERMISSION_MS;
-    this.request(METHOD.CREATE_PERMISSION, (transaction) => [
-      encodeXorAddress(ATTRIBUTE.XOR_PEER_ADDRESS, relayed, transaction),
-    ]).catch(() => undefined);
   }
 
   /**
@@ -284,7 +266,6 @@ export class TurnClient {
   async #stayAlive(): Promise<void> {
     try {
       this.#granted(await this.#extend());
-      if (this.relayed) this.#permitNeighbours(this.relayed);
     } catch (error) {
       // A network that is away for a while takes no allocation with it: that is up to its lifetime.
       if (error instanceof Refused) this.#lose(error);

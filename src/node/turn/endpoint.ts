@@ -8,6 +8,7 @@ import { createSocket, type Socket } from "node:dgram";
 import { isIPv6 } from "node:net";
 import { DcpipeError } from "../../errors.ts";
 import { stay } from "../net/lookup.ts";
+import { lowerPriority, refreshFingerprint } from "./check.ts";
 import { Refused, type TurnClient } from "./client.ts";
 import { CHANNEL_HEADER_SIZE, isChannelData, isWhole } from "./framing.ts";
 import {
@@ -20,6 +21,7 @@ import {
   encodeUInt32,
   encodeXorAddress,
   hasIntegrity,
+  isStun,
   longTermKey,
   METHOD,
   newTransaction,
@@ -54,6 +56,8 @@ export class Endpoint {
   /** A server has refused a permission, by its number. */
   onrefused: ((error: Refused) => void) | undefined;
   readonly #socket: Socket;
+  /** The other side's ICE password. */
+  readonly #remotePassword: string;
   readonly #nonce = Buffer.from(randomBytes(8).toString("hex"));
   readonly #key = longTermKey(this.username, REALM, this.password);
   #client: TurnClient | undefined;
@@ -73,8 +77,9 @@ export class Endpoint {
   #isClosing = false;
   #closed = false;
 
-  private constructor(socket: Socket, host: string) {
+  private constructor(socket: Socket, host: string, remotePassword: string) {
     this.#socket = socket;
+    this.#remotePassword = remotePassword;
     this.host = host;
     this.port = socket.address().port;
     socket.on("error", () => {
@@ -87,8 +92,8 @@ export class Endpoint {
     socket.unref();
   }
 
-  /** Opens one at an address of this machine. Rejects with IO. */
-  static open(host: string): Promise<Endpoint> {
+  /** Opens one at an address of this machine. `remotePassword`: the other side's, in ICE. Rejects with IO. */
+  static open(host: string, remotePassword: string): Promise<Endpoint> {
     return new Promise((resolve, reject) => {
       const socket = createSocket({ type: isIPv6(host) ? "udp6" : "udp4", lookup: stay });
       socket.once("error", (cause) => {
@@ -104,7 +109,7 @@ export class Endpoint {
             // The system's default is of use too.
           }
         }
-        resolve(new Endpoint(socket, host));
+        resolve(new Endpoint(socket, host, remotePassword));
       });
     });
   }
@@ -160,12 +165,20 @@ export class Endpoint {
       const channel = this.#up.get(message.readUInt16BE(0));
       if (port !== this.#peer || channel === undefined) return;
       message.writeUInt16BE(channel, 0);
+      const data = message.subarray(CHANNEL_HEADER_SIZE, CHANNEL_HEADER_SIZE + message.readUInt16BE(2));
+      if (isStun(data)) lowerPriority(data, this.#remotePassword);
       this.#client?.send(message);
       return;
     }
     const stun = decodeStun(message);
     if (stun?.class === CLASS.INDICATION) {
-      if (port === this.#peer && stun.method === METHOD.SEND) this.#client?.send(message);
+      if (port !== this.#peer || stun.method !== METHOD.SEND) return;
+      const data = stun.attributes.get(ATTRIBUTE.DATA);
+      if (data && isStun(data)) {
+        lowerPriority(data, this.#remotePassword);
+        refreshFingerprint(message);
+      }
+      this.#client?.send(message);
     } else if (stun?.class === CLASS.REQUEST) this.#request(message, stun, port);
   }
 

@@ -42,6 +42,8 @@ export interface GatewayOptions {
   readonly near: string;
   /** Local address towards the servers. */
   readonly bind: string | undefined;
+  /** The other side's password in ICE: what leaves by TURN is told from what does not (check.ts). */
+  readonly remotePassword: string;
   /** Local UDP ports to prefer. */
   readonly ports: readonly [number, number] | undefined;
   readonly onlog: ((text: string) => void) | undefined;
@@ -75,7 +77,10 @@ export async function flushed(): Promise<void> {
 export async function openGateway(options: GatewayOptions): Promise<Gateway> {
   const lists = chooseServers(options.servers, (server) => suspects.has(nameOf(server)));
   const supplies = await Promise.all(
-    lists.map(async (servers) => ({ servers, endpoint: await Endpoint.open(options.near) })),
+    lists.map(async (servers) => ({
+      servers,
+      endpoint: await Endpoint.open(options.near, options.remotePassword),
+    })),
   );
   const stop = new AbortController();
   const gateway: Gateway = {
