@@ -127,7 +127,8 @@ function expect(here: Side, there: Side, { by, turn, sameNetwork }: Manner): Exp
     return { way: "none", why: `the rendezvous is out of reach ${unmet.join(" and ")}` };
   const { direct, why, punchable = false } = tryDirect(here, there, sameNetwork);
   if (direct) return { way: "direct", why };
-  if (turn && here.families.some((family) => there.families.includes(family)))
+  // A relayed address is one of both families' world: IPv4, lent over IPv6 as well.
+  if (turn && here.families.length > 0 && there.families.length > 0)
     return { way: "turn", why: `${why}; a TURN server carries it${overStreams(here, there)}` };
   // From one socket to 256 of the other side's: connect/punching.ts.
   const later = punchable ? ", and after some seconds hole punching may find a direct path" : "";

@@ -1,6 +1,7 @@
 /** The only file that knows node-datachannel (libdatachannel, libjuice): Peer and Channel on top of it. */
 import { createSocket } from "node:dgram";
 import { createRequire } from "node:module";
+import { isIPv4 } from "node:net";
 import { networkInterfaces } from "node:os";
 import type * as NodeDataChannel from "node-datachannel";
 import { DcpipeError } from "../errors.ts";
@@ -54,7 +55,7 @@ export async function createPeer(config: PeerConfig): Promise<Peer> {
       ? undefined
       : await openGateway({
           servers: config.turn,
-          near: isAny(bind) ? "127.0.0.1" : bind,
+          near: isAny(bind) ? (isIPv6Only() ? "::1" : "127.0.0.1") : bind,
           bind: isAny(config.bind) ? undefined : config.bind,
           remotePassword: config.remote.pwd,
           ports: config.ports,
@@ -98,6 +99,17 @@ function onlyLoopback(): boolean {
   return Object.values(networkInterfaces()).every((addresses) =>
     addresses?.every(({ internal }) => internal),
   );
+}
+
+/**
+ * Whether this machine has IPv6 addresses and no others. The library takes no IPv4 address there, be it one of this machine: it looks
+ * them up for the families that are in use (AI_ADDRCONFIG).
+ */
+function isIPv6Only(): boolean {
+  const families = Object.values(networkInterfaces()).flatMap((addresses) =>
+    (addresses ?? []).filter(({ internal }) => !internal).map(({ family }) => family),
+  );
+  return families.includes("IPv6") && !families.includes("IPv4");
 }
 
 /**
@@ -181,6 +193,7 @@ class NodePeer implements Peer {
       mtu: config.mtu,
     });
     live.add(this);
+    for (const candidate of remote.candidates) this.#permit(candidate);
     if (gateway) {
       gateway.onlost = ({ address, port }) => {
         const local = this.path()?.local;
@@ -251,8 +264,14 @@ class NodePeer implements Peer {
     return !this.#relayOnly || type === "relay";
   }
 
+  /** It calls our relayed address then, which the library has no part in until it does. */
+  #permit({ address }: Candidate): void {
+    if (isIPv4(address) && isIPv6Only()) this.#gateway?.permit(address);
+  }
+
   addCandidate(candidate: Candidate): void {
     if (this.#closing || !this.#wants(candidate)) return;
+    this.#permit(candidate);
     try {
       this.#connection.addRemoteCandidate(candidateLine(candidate), "0");
     } catch {
@@ -269,12 +288,16 @@ class NodePeer implements Peer {
     if (this.#closing) return undefined;
     const pair = this.#connection.getSelectedCandidatePair();
     if (!pair) return undefined;
+    // The library knows no IPv4 address on a machine that has none, though it goes through a TURN server to one.
     const end = ({ address, port, type }: NodeDataChannel.SelectedCandidateInfo): PeerPath["local"] => ({
-      address,
-      port,
+      ...(port > 0 ? { address, port } : (this.#candidateOf(type) ?? { address: "unknown", port: 0 })),
       type,
     });
     return { local: end(pair.local), remote: end(pair.remote) };
+  }
+
+  #candidateOf(type: string): Candidate | undefined {
+    return type === "relay" ? this.candidates.find((candidate) => candidate.type === type) : undefined;
   }
 
   close(): void {

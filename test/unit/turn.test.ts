@@ -22,6 +22,7 @@ import {
   encodeUInt32,
   encodeXorAddress,
   errorCode,
+  formatHost,
   longTermKey,
   METHOD,
   newTransaction,
@@ -337,6 +338,23 @@ describe.each([
     await flushed();
     await server.until(() => server.sent.length === 11);
     expect(server.sent.at(-1)?.data).toBe("bye");
+  });
+
+  test("addresses that the library does not know are let in, whenever they are named", async () => {
+    const server = await start();
+    const asked: string[] = [];
+    server.ignore = ({ method, attributes, transaction }) => {
+      const address = decodeXorAddress(attributes.get(ATTRIBUTE.XOR_PEER_ADDRESS), transaction);
+      if (method === METHOD.CREATE_PERMISSION && address) asked.push(formatHost(address.bytes));
+      return false;
+    };
+    const gateway = await open([server.place]);
+    gateway.permit("192.0.2.1");
+    const library = await Library.open(gateway);
+    await library.allocate();
+    gateway.permit("192.0.2.2");
+    await server.until(() => asked.length === 2);
+    expect(asked).toEqual(["192.0.2.1", "192.0.2.2"]);
   });
 
   test("a permission that is refused is passed on, and told once", async () => {

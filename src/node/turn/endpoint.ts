@@ -61,6 +61,8 @@ export class Endpoint {
   readonly #nonce = Buffer.from(randomBytes(8).toString("hex"));
   readonly #key = longTermKey(this.username, REALM, this.password);
   #client: TurnClient | undefined;
+  /** Addresses that may call without having been called. */
+  readonly #guests: string[] = [];
   /** Port of the peer connection, once it has shown that it is it. */
   #peer: number | undefined;
   #connected = false;
@@ -121,6 +123,13 @@ export class Endpoint {
       this.#fromServer(client, message);
     };
     if (this.#allocating) this.#allocated(this.#allocating, client);
+    for (const address of this.#guests) this.#invite(client, address);
+  }
+
+  /** Lets an IPv4 address call ours. The library does so for those that it calls itself. */
+  permit(address: string): void {
+    this.#guests.push(address);
+    if (this.#client) this.#invite(this.#client, address);
   }
 
   /** There will be none. */
@@ -301,6 +310,15 @@ export class Endpoint {
     this.#allocating = undefined;
     const attributes = [encodeError(number)];
     this.#toLibrary(encodeStun({ method, class: CLASS.ERROR, transaction, attributes }, this.#key));
+  }
+
+  #invite(client: TurnClient, address: string): void {
+    const bytes = Buffer.from(address.split(".").map(Number));
+    client
+      .request(METHOD.CREATE_PERMISSION, (transaction) => [
+        encodeXorAddress(ATTRIBUTE.XOR_PEER_ADDRESS, { bytes, port: 0 }, transaction),
+      ])
+      .catch(() => undefined);
   }
 
   #fromServer(client: TurnClient, message: Buffer): void {

@@ -57,6 +57,8 @@ export interface Relayed {
 export interface Gateway {
   /** To be used as TURN servers over UDP. */
   readonly endpoints: readonly Pick<Endpoint, "host" | "port" | "username" | "password">[];
+  /** Lets this IPv4 address of the other side call our relayed ones. */
+  permit(address: string): void;
   /** The peer connection has found a path. */
   connected(): void;
   /** An allocation is lost: the relayed address leads nowhere any more. */
@@ -86,6 +88,9 @@ export async function openGateway(options: GatewayOptions): Promise<Gateway> {
   const gateway: Gateway = {
     endpoints: supplies.map(({ endpoint }) => endpoint),
     onlost: undefined,
+    permit: (address) => {
+      for (const { endpoint } of supplies) endpoint.permit(address);
+    },
     connected: () => {
       for (const { endpoint } of supplies) endpoint.connected();
     },
