@@ -58,6 +58,8 @@ export async function createPeer(config: PeerConfig): Promise<Peer> {
           near: isAny(bind) ? (isIPv6Only() ? "::1" : "127.0.0.1") : bind,
           bind: isAny(config.bind) ? undefined : config.bind,
           remotePassword: config.remote.pwd,
+          // Where no STUN server is heard, UDP does not get out.
+          neighbours: config.relayOnly || config.stun === undefined,
           ports: config.ports,
           onlog: config.onlog,
         });

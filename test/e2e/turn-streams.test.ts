@@ -187,7 +187,8 @@ rootTest("a session outlives the connection to the server", async (context) => {
   await lab.a.routers[0]?.reboot();
   waiting.stdin.write("after");
   await joining.printed("beforeafter");
-  expect(waiting.find("path") ?? joining.find("path")).toMatchObject({ path: "turn" });
+  const told = await Promise.race([waiting.event("path"), joining.event("path")]);
+  expect(told).toMatchObject({ path: "turn" });
   for (const each of [waiting, joining]) each.stdin.end();
   await succeed(waiting, joining);
 });

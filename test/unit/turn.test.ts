@@ -179,13 +179,14 @@ class Library {
 
 async function open(
   servers: readonly TurnServer[],
-  { onlog }: { onlog?: (text: string) => void } = {},
+  { onlog, neighbours = false }: { onlog?: (text: string) => void; neighbours?: boolean } = {},
 ): Promise<Gateway> {
   const gateway = await openGateway({
     servers,
     near: "127.0.0.1",
     bind: undefined,
     remotePassword: "",
+    neighbours,
     ports: undefined,
     onlog,
   });
@@ -340,22 +341,27 @@ describe.each([
     expect(server.sent.at(-1)?.data).toBe("bye");
   });
 
-  test("addresses that the library does not know are let in, whenever they are named", async () => {
-    const server = await start();
-    const asked: string[] = [];
-    server.ignore = ({ method, attributes, transaction }) => {
-      const address = decodeXorAddress(attributes.get(ATTRIBUTE.XOR_PEER_ADDRESS), transaction);
-      if (method === METHOD.CREATE_PERMISSION && address) asked.push(formatHost(address.bytes));
-      return false;
-    };
-    const gateway = await open([server.place]);
-    gateway.permit("192.0.2.1");
-    const library = await Library.open(gateway);
-    await library.allocate();
-    gateway.permit("192.0.2.2");
-    await server.until(() => asked.length === 2);
-    expect(asked).toEqual(["192.0.2.1", "192.0.2.2"]);
-  });
+  test.each([true, false])(
+    "addresses that the library does not know are let in, neighbours: %s",
+    async (neighbours) => {
+      const server = await start();
+      const asked: string[] = [];
+      server.ignore = ({ method, attributes, transaction }) => {
+        const address = decodeXorAddress(attributes.get(ATTRIBUTE.XOR_PEER_ADDRESS), transaction);
+        if (method === METHOD.CREATE_PERMISSION && address) asked.push(formatHost(address.bytes));
+        return false;
+      };
+      const gateway = await open([server.place], { neighbours });
+      gateway.permit("192.0.2.1");
+      const library = await Library.open(gateway);
+      await library.allocate();
+      gateway.permit("192.0.2.2");
+      // The relayed address that the server lends is its own.
+      const all = ["192.0.2.1", ...(neighbours ? ["203.0.113.9"] : []), "192.0.2.2"];
+      await server.until(() => asked.length === all.length);
+      expect(asked).toEqual(all);
+    },
+  );
 
   test("a permission that is refused is passed on, and told once", async () => {
     const server = await start();

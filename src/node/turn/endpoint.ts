@@ -62,7 +62,7 @@ export class Endpoint {
   readonly #key = longTermKey(this.username, REALM, this.password);
   #client: TurnClient | undefined;
   /** Addresses that may call without having been called. */
-  readonly #guests: string[] = [];
+  readonly #guests: Buffer[] = [];
   /** Port of the peer connection, once it has shown that it is it. */
   #peer: number | undefined;
   #connected = false;
@@ -126,8 +126,8 @@ export class Endpoint {
     for (const address of this.#guests) this.#invite(client, address);
   }
 
-  /** Lets an IPv4 address call ours. The library does so for those that it calls itself. */
-  permit(address: string): void {
+  /** Lets an address call ours, 4 or 16 bytes. The library does so for those that it calls itself. */
+  permit(address: Buffer): void {
     this.#guests.push(address);
     if (this.#client) this.#invite(this.#client, address);
   }
@@ -312,8 +312,7 @@ export class Endpoint {
     this.#toLibrary(encodeStun({ method, class: CLASS.ERROR, transaction, attributes }, this.#key));
   }
 
-  #invite(client: TurnClient, address: string): void {
-    const bytes = Buffer.from(address.split(".").map(Number));
+  #invite(client: TurnClient, bytes: Buffer): void {
     client
       .request(METHOD.CREATE_PERMISSION, (transaction) => [
         encodeXorAddress(ATTRIBUTE.XOR_PEER_ADDRESS, { bytes, port: 0 }, transaction),

@@ -44,6 +44,11 @@ export interface GatewayOptions {
   readonly bind: string | undefined;
   /** The other side's password in ICE: what leaves by TURN is told from what does not (check.ts). */
   readonly remotePassword: string;
+  /**
+   * Whoever has an allocation on the same server may call: often it is the other side, which was told of ours and of whom we know nothing
+   * yet. That path stands before any other can, so this is for networks that have no other. A server that does not allow it need not.
+   */
+  readonly neighbours: boolean;
   /** Local UDP ports to prefer. */
   readonly ports: readonly [number, number] | undefined;
   readonly onlog: ((text: string) => void) | undefined;
@@ -89,7 +94,8 @@ export async function openGateway(options: GatewayOptions): Promise<Gateway> {
     endpoints: supplies.map(({ endpoint }) => endpoint),
     onlost: undefined,
     permit: (address) => {
-      for (const { endpoint } of supplies) endpoint.permit(address);
+      const bytes = Buffer.from(address.split(".").map(Number));
+      for (const { endpoint } of supplies) endpoint.permit(bytes);
     },
     connected: () => {
       for (const { endpoint } of supplies) endpoint.connected();
@@ -169,7 +175,7 @@ function use(
   client: TurnClient,
   server: TurnServer,
   endpoint: Endpoint,
-  { bind, onlog, signal }: Options,
+  { bind, neighbours, onlog, signal }: Options,
   onlost: (relayed: Relayed) => void,
 ): void {
   const { relayed } = client;
@@ -186,6 +192,7 @@ function use(
     rest(client, server, bind);
   });
   endpoint.attach(client);
+  if (neighbours && relayed) endpoint.permit(relayed.bytes);
 }
 
 function suspect(name: string): void {
