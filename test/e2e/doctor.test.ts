@@ -160,6 +160,7 @@ for (const [one, other, means, way] of [
   ["cgn", "port-restricted", ["code"], ["direct"]],
   ["udp-blocked", "open", ["paste", "code"], ["none", "relay"]],
   ["dual-stack", "ipv6-only", ["paste"], ["direct"]],
+  ["open", "ipv6-only", ["paste-turn"], ["turn"]],
 ] as const)
   rootTest(`${one} and ${other}: what is foretold is what pipe does`, async (context) => {
     needs(context, ...PROGRAMS);

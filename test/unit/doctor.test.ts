@@ -249,10 +249,7 @@ test("the lab's theory, which knows nothing of this one, says the same", () => {
         if (!kind) throw new Error(name);
         return reportOfKind(kind);
       }) as [Report, Report];
-      const apart = [here.ipv4, there.ipv4].some(({ udp }) => udp === "none") && ways(here, there) !== DIRECT;
       for (const means of ["paste", "paste-turn", "code"] as const) {
-        // In theory a TURN server joins IPv4 to IPv6, but the ICE library below makes no such pair.
-        if (means === "paste-turn" && apart) continue;
         const { way, atWorst } = outcome(
           here,
           there,
