@@ -37,12 +37,26 @@ import type { TurnServer } from "./transport/peer.ts";
 import type { DoorPurpose } from "./signalling/known.ts";
 import type { Code } from "./wire/code.ts";
 
-/** Ports that are being given back to the router. */
-const releases = new Set<Promise<void>>();
+/** Ports that the router is asked for, or that are being given back. */
+const asking = new Set<Promise<unknown>>();
 
-/** Resolves when nothing is under way that outlives sessions: a second after the last one at the latest. */
+async function remember<T>(asked: Promise<T>): Promise<T> {
+  asking.add(asked);
+  try {
+    return await asked;
+  } finally {
+    asking.delete(asked);
+  }
+}
+
+/** Resolves when nothing is under way that outlives sessions: a second after the last one, or two. */
 export async function settled(): Promise<void> {
-  await Promise.all([...releases, flushed()]);
+  while (asking.size > 0) {
+    await Promise.all(asking);
+    // What came at the last moment is given back at once.
+    await new Promise(setImmediate);
+  }
+  await flushed();
 }
 
 /** What only codes need is loaded when the first one is used. */
@@ -53,15 +67,20 @@ const platform: Platform = {
   watchNetwork,
   punch: async (attempt) => (await import("./node/punch.ts")).punch(attempt),
   mapPort: async (options) => {
-    const mapping = await (await import("./node/mapping.ts")).mapPort(options);
-    if (!mapping) return undefined;
-    const release = (): Promise<void> => {
-      const done = mapping.release();
-      releases.add(done);
-      void done.finally(() => releases.delete(done));
-      return done;
-    };
-    return { protocol: mapping.protocol, port: mapping.port, address: mapping.address, release };
+    const { mapPort } = await import("./node/mapping.ts");
+    const mapping = await remember(mapPort(options));
+    return (
+      mapping && {
+        protocol: mapping.protocol,
+        get port() {
+          return mapping.port;
+        },
+        get address() {
+          return mapping.address;
+        },
+        release: () => remember(mapping.release()),
+      }
+    );
   },
   openSocket: async (url, options) => (await import("./node/websocket.ts")).openSocket(url, options),
   lan: {

@@ -88,8 +88,9 @@ export async function mapPortAt(
   });
   if (mapping) return mapping;
   if (!signal.aborted) onlog(`port mapping: the router ${router.address} opens no port`);
-  // Nobody waits for this.
-  within(UNDO_MS, { signal: UNSTOPPED, holds: false }, unmap).catch(() => undefined);
+  const undone = within(UNDO_MS, { signal: UNSTOPPED, holds: signal.aborted }, unmap).catch(() => undefined);
+  // Who leaves waits for this, and nobody else.
+  if (signal.aborted) await undone;
   return undefined;
 }
 
