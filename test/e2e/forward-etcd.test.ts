@@ -154,7 +154,8 @@ rootTest(
     needs(context, "etcd", "etcdctl", "turnserver", "nft");
     const { insides, outside } = createNats(KINDS);
     await startTurn(outside);
-    const server = await startServer(["--turn", `turn:${PUBLIC}:3478`], {
+    // Paths of packets are what this is about.
+    const server = await startServer(["--turn", `turn:${PUBLIC}:3478`, "--no-relay"], {
       namespace: outside,
       address: PUBLIC,
       env: { DCPIPE_TURN_SECRET: SECRET },
