@@ -4,7 +4,13 @@
  */
 import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { Agent, request as httpRequest, type ClientRequest, type IncomingMessage } from "node:http";
+import {
+  Agent,
+  request as httpRequest,
+  type ClientRequest,
+  type ClientRequestArgs,
+  type IncomingMessage,
+} from "node:http";
 import type { Duplex, Readable } from "node:stream";
 import type { Source } from "../apps/endpoints.ts";
 import type {
@@ -15,7 +21,8 @@ import type {
 } from "../apps/http/client.ts";
 import type { Address } from "../apps/forward/network.ts";
 import { asDcpipeError, DcpipeError } from "../errors.ts";
-import { connectionFailure, formatHost, systemCode } from "./net/failure.ts";
+import { connectionFailure, formatHost, systemCode, unixFailure } from "./net/failure.ts";
+import { PatientSocket } from "./net/patient.ts";
 
 /** As for forwarded connections: the system would try for two minutes. */
 const DIAL_TIMEOUT_MS = 30_000;
@@ -40,7 +47,8 @@ interface Attempt {
   readonly method: string;
   readonly path: string;
   readonly fields: Fields;
-  readonly agent: Agent | false;
+  /** Without one the connection is for this request alone. */
+  readonly agent: Agent | undefined;
   readonly signal: AbortSignal;
   /** Called when the connection stands. */
   readonly send: (request: ClientRequest) => void;
@@ -85,12 +93,12 @@ export function createHttpClient(): HttpClient {
       };
       const { message, going, where, socket } = await inTurn(addresses, async (address) => {
         try {
-          return await exchange({ ...attempt, address, agent: repeatable ? kept : false });
+          return await exchange({ ...attempt, address, agent: repeatable ? kept : undefined });
         } catch (cause) {
           // Closed by the server just when it was used again.
           const stale = cause instanceof Failure && cause.reused && cause.error.code === "CONNECTION_RESET";
           if (!stale || signal.aborted) throw cause;
-          return exchange({ ...attempt, address, agent: false });
+          return exchange({ ...attempt, address, agent: undefined });
         }
       });
       if (socket) {
@@ -116,7 +124,7 @@ export function createHttpClient(): HttpClient {
           method: "GET",
           path,
           fields: opening,
-          agent: false,
+          agent: undefined,
           signal,
           send: (going) => going.end(),
         }),
@@ -179,7 +187,7 @@ function exchange({ address, method, path, fields, agent, signal, send }: Attemp
       path,
       // As a list they are sent as they are, in their order, and nothing is added but what is about the connection.
       headers: fields.flat(),
-      agent,
+      ...(agent ? { agent } : { createConnection: connectAlone }),
       maxHeaderSize: MAX_HEAD,
       signal,
     });
@@ -205,6 +213,13 @@ function exchange({ address, method, path, fields, agent, signal, send }: Attemp
       resolve({ message, going, socket });
     });
   });
+}
+
+function connectAlone({ host, port, socketPath }: ClientRequestArgs): PatientSocket {
+  const socket = new PatientSocket();
+  if (typeof socketPath === "string") socket.connect({ path: socketPath });
+  else socket.connect({ host: host ?? "", port: Number(port), noDelay: true });
+  return socket;
 }
 
 /** What says where the request ends, which is ours to say. */
@@ -338,7 +353,7 @@ function failureOf(cause: unknown, where: string): DcpipeError {
     return new DcpipeError("PROTOCOL", `${where} does not answer in HTTP`, { cause });
   if (code === "ERR_STREAM_PREMATURE_CLOSE" || code === "ABORT_ERR")
     return new DcpipeError("CONNECTION_RESET", `${where} has closed the connection`, { cause });
-  return connectionFailure(cause, where);
+  return where.startsWith("/") ? unixFailure(cause, where) : connectionFailure(cause, where);
 }
 
 function ignore(): void {

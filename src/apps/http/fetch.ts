@@ -200,8 +200,7 @@ function toResponse(
   const headers = new Headers();
   for (const [name, value] of fields) headers.append(name, value);
   const decoders = body ? decodersFor(headers.get("content-encoding")) : [];
-  let stream: ReadableStream<Uint8Array> | null = body;
-  for (const format of decoders) stream = stream?.pipeThrough(decoder(format)) ?? null;
+  const stream = body && decoders.length > 0 ? decoded(body, decoders) : body;
   if (decoders.length > 0) {
     // They are about the bytes that came: whoever passes the Response on would lie.
     headers.delete("content-encoding");
@@ -240,10 +239,34 @@ interface Transform {
   readonly writable: WritableStream<Uint8Array>;
 }
 
-/** The types of Node and of browsers do not agree on chunks. */
-function decoder(format: "gzip" | "deflate"): Transform {
-  const stream: unknown = new DecompressionStream(format);
-  return stream as Transform;
+/** Reading it reads the body; what is wrong with the coding is a TypeError, as the standard has it. */
+function decoded(body: ReadableStream<Uint8Array>, formats: readonly ("gzip" | "deflate")[]): typeof body {
+  let stream = body;
+  for (const format of formats) {
+    // The types of Node and of browsers do not agree on chunks.
+    const decoder: unknown = new DecompressionStream(format);
+    stream = stream.pipeThrough(decoder as Transform);
+  }
+  const reader = stream.getReader();
+  return new ReadableStream<Uint8Array>(
+    {
+      pull: async (controller) => {
+        try {
+          const { done, value } = await reader.read();
+          if (done) controller.close();
+          else controller.enqueue(value);
+        } catch (cause) {
+          // Node's is an Error with the code of zlib (Z_DATA_ERROR).
+          const isCoding = cause instanceof Error && "errno" in cause && "code" in cause;
+          controller.error(
+            isCoding ? networkError(new DcpipeError("PROTOCOL", cause.message, { cause })) : cause,
+          );
+        }
+      },
+      cancel: (reason) => reader.cancel(reason),
+    },
+    { highWaterMark: 0 },
+  );
 }
 
 /** What fetch rejects with for whatever is no abort. */
