@@ -19,6 +19,7 @@ import {
   SocketReader,
   type SocketMessage,
 } from "../../wire/websocket.ts";
+import type { Source } from "../endpoints.ts";
 import type { Opener } from "./exchange.ts";
 import { travelling } from "./fields.ts";
 import type { HttpOptions } from "./fetch.ts";
@@ -102,6 +103,8 @@ export class SessionWebSocket extends EventTarget {
   #closeSent = false;
   /** What the server said in its close frame. */
   #farewell: { readonly code: number; readonly reason: string } | undefined;
+  /** How the server broke the protocol. */
+  #broken: DcpipeError | undefined;
   #closeTimer: ReturnType<typeof setTimeout> | undefined;
   #keys = new Uint8Array(0);
 
@@ -234,8 +237,14 @@ export class SessionWebSocket extends EventTarget {
       this.#protocol = head.protocol;
       this.#state = OPEN;
       this.dispatchEvent(new Event("open"));
-      for (let chunk = await body.read(); chunk; chunk = await body.read()) {
+      while (!this.#broken) {
+        const chunk = await body.read();
+        if (!chunk) break;
         for (const message of this.#reader.push(chunk)) this.#take(message);
+      }
+      if (this.#broken) {
+        void this.#hangUp(body);
+        throw this.#broken;
       }
       if (!this.#farewell)
         throw new DcpipeError("CONNECTION_RESET", "the connection ends without a close frame");
@@ -246,12 +255,25 @@ export class SessionWebSocket extends EventTarget {
     this.#finish(failure);
   }
 
-  #finish(failure: DcpipeError | undefined): void {
+  /** The server is to read why; what it still sends is void. It has as long as for any end. */
+  async #hangUp(body: Source): Promise<void> {
+    this.#stream?.end().catch(ignore);
+    try {
+      while (await body.read());
+    } catch {
+      // Over is over.
+    }
     clearTimeout(this.#closeTimer);
+  }
+
+  #finish(failure: DcpipeError | undefined): void {
     this.#state = CLOSED;
     const stream = this.#stream;
-    if (failure) stream?.reset(failure.code === "PROTOCOL" ? "PROTOCOL" : "CLOSED");
-    else stream?.end().catch(ignore);
+    if (!this.#broken) {
+      clearTimeout(this.#closeTimer);
+      if (failure) stream?.reset(failure.code === "PROTOCOL" ? "PROTOCOL" : "CLOSED");
+      else stream?.end().catch(ignore);
+    }
     if (failure) this.dispatchEvent(new SocketErrorEvent(failure));
     const { code, reason } = this.#farewell ?? { code: CLOSE.ABNORMAL, reason: "" };
     this.dispatchEvent(new SocketCloseEvent(code, reason, this.#farewell !== undefined && !failure));
@@ -282,13 +304,12 @@ export class SessionWebSocket extends EventTarget {
         this.#state = CLOSING;
         this.#sayClose(message.code === CLOSE.NO_STATUS ? undefined : message.code, new Uint8Array(0));
         break;
-      case "broken": {
+      case "broken":
         this.#sayClose(message.code, new TextEncoder().encode(message.reason));
-        throw new DcpipeError(
+        this.#broken = new DcpipeError(
           message.code === CLOSE.TOO_BIG ? "LIMIT" : "PROTOCOL",
           `the server sends ${message.reason}`,
         );
-      }
     }
   }
 
