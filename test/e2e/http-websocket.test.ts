@@ -117,10 +117,16 @@ describe("opening", () => {
     ] as const)
       expect(() => new WebSocket(url, protocols)).toThrow(expect.objectContaining({ name: "SyntaxError" }));
     const near = new WebSocket("/");
-    expect(() => near.send("x")).toThrow(expect.objectContaining({ name: "InvalidStateError" }));
+    expect(() => {
+      near.send("x");
+    }).toThrow(expect.objectContaining({ name: "InvalidStateError" }));
     for (const code of [0, 999, 1001, 1006, 2999, 5000])
-      expect(() => near.close(code)).toThrow(expect.objectContaining({ name: "InvalidAccessError" }));
-    expect(() => near.close(1000, "ä".repeat(62))).toThrow(expect.objectContaining({ name: "SyntaxError" }));
+      expect(() => {
+        near.close(code);
+      }).toThrow(expect.objectContaining({ name: "InvalidAccessError" }));
+    expect(() => {
+      near.close(1000, "ä".repeat(62));
+    }).toThrow(expect.objectContaining({ name: "SyntaxError" }));
   });
 
   test("an answer to another key is none", async () => {

@@ -236,8 +236,8 @@ describe("requests", () => {
   });
 
   test("an upload that breaks ends the request on both sides, with its own reason", async () => {
-    const over = deferred<void>();
-    const begun = deferred<void>();
+    const over = deferred();
+    const begun = deferred();
     const { fetch } = await openSite((request) => {
       request.on("data", begun.resolve);
       void cutOff(request).then(over.resolve);
@@ -263,13 +263,14 @@ describe("responses", () => {
     const count = (8 * MIB) / piece;
     const content = randomBytes(count * piece);
     const more: (() => void)[] = [];
-    const { fetch } = await openSite(async (_request, response) => {
-      for (let i = 0; i < count; i++) {
-        const read = new Promise<void>((resolve) => more.push(resolve));
-        response.write(content.subarray(i * piece, (i + 1) * piece));
-        await read;
-      }
-      response.end();
+    const { fetch } = await openSite((_request, response) => {
+      let i = 0;
+      const send = (): void => {
+        if (i === count) response.end();
+        else response.write(content.subarray(i * piece, ++i * piece));
+        more.push(send);
+      };
+      send();
     });
     const response = await fetch("/");
     const hash = createHash("sha256");
@@ -287,7 +288,7 @@ describe("responses", () => {
   test("who stops reading stops the server; who cancels ends the request", async () => {
     const piece = Buffer.alloc(64 * KIB);
     let sent = 0;
-    const over = deferred<void>();
+    const over = deferred();
     const { fetch, forward } = await openSite((request, response) => {
       if (request.url === "/small") {
         response.end("small");
@@ -396,7 +397,7 @@ describe("responses", () => {
   });
 
   test("events of a server, one by one, until nobody listens any more", async () => {
-    const over = deferred<void>();
+    const over = deferred();
     let next = (): void => undefined;
     const { fetch } = await openSite((_request, response) => {
       void cutOff(response).then(over.resolve);
@@ -606,7 +607,7 @@ describe("failures", () => {
   });
 
   test("of a session that ends", async () => {
-    const asked = deferred<void>();
+    const asked = deferred();
     const { fetch, forward } = await openSite(() => {
       asked.resolve();
     });

@@ -281,7 +281,7 @@ describe("the side with the target", () => {
   interface Served {
     readonly pair: Pair;
     readonly asked: OutgoingRequest[];
-    open(header?: Uint8Array): Stream;
+    readonly open: () => Stream;
   }
 
   /** Serves streams of the joining side with this client. */
@@ -318,7 +318,7 @@ describe("the side with the target", () => {
     return {
       pair,
       asked,
-      open: (header = encodeHeader({ kind: "http", target: TARGET })) => pair.joining.open(header),
+      open: () => pair.joining.open(encodeHeader({ kind: "http", target: TARGET })),
     };
   }
 
@@ -334,7 +334,7 @@ describe("the side with the target", () => {
     return within(
       stream.closed.then(
         () => "well",
-        (error: DcpipeError) => error.code,
+        (error: unknown) => (error as DcpipeError).code,
       ),
     );
   }
