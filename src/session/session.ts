@@ -297,6 +297,7 @@ export class Session implements SessionEvents {
     this.#adopt(stream);
     this.#notices.push({
       bytes: encodeFrame({ type: "OPEN", stream: stream.id, header }),
+      opens: stream,
       sent: (lane) => {
         if (stream.openedOn !== "known") stream.openedOn = lane.id;
       },
@@ -514,7 +515,8 @@ export class Session implements SessionEvents {
       for (const stream of this.#ready) {
         const free = lane.packet - writer.length - dataOverhead(stream.id, stream.offset);
         if (free < 64) break;
-        if (!this.#mayGo(stream)) continue;
+        // What a stream begins with follows its OPEN in one packet.
+        if (!this.#mayGo(stream) && !notices.some(({ opens }) => opens === stream)) continue;
         // Bulk lanes take no data of a stream that the other side may not know yet.
         const byBulk =
           !alone && stream.openedOn === "known" && (sent >= CONTROL_BURST || !stream.interactive);
