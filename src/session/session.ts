@@ -801,7 +801,10 @@ export class Session implements SessionEvents {
     this.#peerStreams++;
     const stream = new Stream(this.#owner, id, header.slice(), "known");
     this.#adopt(stream);
-    this.#welcome(stream);
+    // After the rest of the message: what comes whole in it needs no more credit.
+    queueMicrotask(() => {
+      if (this.#streams.get(id) === stream) this.#welcome(stream);
+    });
     if (this.#diversion?.(stream) === true) return;
     const claimant = this.#claimants.shift();
     if (claimant) claimant.resolve(stream);

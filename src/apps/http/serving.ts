@@ -110,11 +110,14 @@ async function serveRequest(exchange: Exchange, head: HttpRequest, answer: () =>
     },
     { signal },
   );
+  // Its end is read now: so that is acknowledged in the packet with the answer.
+  const nothing = head.body === "none" ? nothingMore(body) : undefined;
+  nothing?.catch(() => undefined);
   await sendResponse(exchange, response, answer);
   // The answer has been read to its end. A server that gave it early wants no more of the request.
   await stream.end();
   if (!response.isSent()) stream.reset("CLOSED", "the answer came before the end of the request");
-  else if (head.body === "none") await nothingMore(body);
+  else await nothing;
   await stream.closed.catch(() => undefined);
 }
 
