@@ -96,6 +96,7 @@ export const network: Network = {
   listenDatagrams,
   dialDatagrams,
   resolve: resolveName,
+  createHttpClient: async () => (await import("./node/http.ts")).createHttpClient(),
 };
 
 /** Waits for another machine; resolves when the offer token is ready. */
@@ -249,6 +250,17 @@ export {
   type Forward,
   type Offer as TargetOffer,
 } from "./apps/forward/spec.ts";
+export { exchange, type ExchangeRequest, type ExchangeResponse, type Opener } from "./apps/http/exchange.ts";
+export type { CookieJar, Fetch, FetchInit, HttpOptions } from "./apps/http/fetch.ts";
+export type { HttpClient } from "./apps/http/client.ts";
+export { httpOver, visit, type SessionHttp, type Visit } from "./apps/http/visit.ts";
+export {
+  SessionWebSocket,
+  SocketCloseEvent,
+  SocketErrorEvent,
+  type SessionWebSocketConstructor,
+} from "./apps/http/websocket.ts";
+export type { HttpField } from "./wire/http.ts";
 export type { Place, Protocol } from "./wire/forward.ts";
 export type { Target } from "./wire/header.ts";
 export { checkName, escapeText } from "./apps/names.ts";
