@@ -524,7 +524,7 @@ export class Connection {
     this.#meeting = undefined;
   }
 
-  #networkChanged(addresses: ReadonlySet<string>): void {
+  #networkChanged(addresses: ReadonlySet<string> | undefined): void {
     this.#log("this machine's network has changed");
     void this.#direct.networkChanged(addresses);
     const session = this.#session;
@@ -532,8 +532,8 @@ export class Connection {
     const hosts = this.#direct.local.filter(
       ({ type, address }) => type === "host" && !LOOPBACK.test(address),
     );
-    if (!session.relayed && hosts.length > 0 && hosts.every(({ address }) => !addresses.has(address)))
-      session.drop("this machine has another address");
+    const gone = addresses && hosts.length > 0 && hosts.every(({ address }) => !addresses.has(address));
+    if (!session.relayed && gone) session.drop("this machine has another address");
     else session.probe();
   }
 

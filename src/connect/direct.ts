@@ -210,10 +210,10 @@ export class Direct {
     return fresh;
   }
 
-  /** This machine has these addresses now. */
-  async networkChanged(addresses: ReadonlySet<string>): Promise<void> {
+  /** This machine has these addresses now, as far as they can be known. */
+  async networkChanged(addresses: ReadonlySet<string> | undefined): Promise<void> {
     // One that comes beside the one that is in use changes nothing at the router.
-    if (this.#mappedFor === undefined || !addresses.has(this.#mappedFor)) this.#forgetMapping();
+    if (this.#mappedFor === undefined || !addresses?.has(this.#mappedFor)) this.#forgetMapping();
     this.outer = undefined;
     const stun = await this.#options.findStun();
     if (this.#abort.signal.aborted) return;
@@ -318,6 +318,7 @@ export class Direct {
   /** One try: undefined when its time was over or another was asked for. */
   async #try(epoch: number, hole: Hole | undefined): Promise<Channel | undefined> {
     const { context } = this.#options;
+    const known = [...this.#remote];
     const link = await openLink(context, {
       epoch,
       index: 0,
@@ -332,6 +333,8 @@ export class Direct {
     this.link = link;
     this.#linkTime = performance.now();
     if (!hole) {
+      // Some platforms take their time to make a connection, and addresses come meanwhile.
+      for (const candidate of this.#remote) if (!known.includes(candidate)) link.peer.addCandidate(candidate);
       link.peer.oncandidate = (candidate) => {
         this.#options.onaddresses([candidate]);
       };
@@ -370,7 +373,7 @@ export class Direct {
     return {
       ports: this.#port === undefined ? this.#options.ports : [this.#port, this.#port],
       stun: this.#stun,
-      candidates: this.#remote,
+      candidates: [...this.#remote],
     };
   }
 

@@ -204,6 +204,7 @@ export class Host {
       // The platform's own runs beside the event loop, in real time.
       createCertificate: () =>
         Promise.resolve(certificateFromSeed(crypto.getRandomValues(new Uint8Array(CERTIFICATE_SEED_SIZE)))),
+      certificateFromSeed,
       findStunServer: () => Promise.resolve(undefined),
       openSocket: () => Promise.reject(new DcpipeError("SIGNALLING", "there is no rendezvous")),
     };
