@@ -4,9 +4,8 @@
  *
  *   const page = await openPage(context, "firefox");
  *   const done = page.run(async (rendezvous) => {          // runs in the page: nothing of the test's file is there
- *     const waiting = await dcpipe.listenByCode({ rendezvous });
- *     tell("code", dcpipe.formatCode(waiting.code));
- *     ...
+ *     const { session, role } = await tab.meet({ rendezvous });
+ *     await dcpipe.pipe(session, role, ...);
  *   }, server.url);
  *   const code = await page.told<string>("code");
  *
@@ -20,6 +19,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
 import puppeteer from "puppeteer-core";
+import type { BrowserOptions, Role, Session } from "../../src/browser.ts";
 import { afterAll, expect, onTestFailed, onTestFinished, type TestContext } from "vitest";
 
 export const KINDS = ["chromium", "firefox"] as const;
@@ -28,8 +28,20 @@ export type Kind = (typeof KINDS)[number];
 declare global {
   /** The library, in a page. */
   var dcpipe: typeof import("../../src/browser.ts");
-  /** Says something to the test, from a page: any JSON. */
-  var tell: (name: string, value?: unknown) => void;
+  /** What tests say in a page. */
+  var tab: {
+    /** Says something to the test: any JSON. */
+    tell(name: string, value?: unknown): void;
+    /** Meets the other side: waits without a code, and tells the "code" then; joins with one. `path` settles when it is known. */
+    meet(meeting: MeetingOptions): Promise<{ session: Session; role: Role; path: Promise<string> }>;
+    random(size: number): Uint8Array<ArrayBuffer>;
+    /** Hexadecimal digits. */
+    sha256(bytes: BufferSource): Promise<string>;
+  };
+}
+
+export interface MeetingOptions extends Omit<BrowserOptions, "signal" | "onevent"> {
+  readonly code?: string | undefined;
 }
 
 export interface PageOptions {
@@ -47,7 +59,6 @@ export interface BrowserPage {
   run<A, R>(body: (argument: A) => R | Promise<R>, argument: A): Promise<R>;
   /** What the page told by that name, in order, past or to come. */
   told<T>(name: string): Promise<T>;
-  /** The process that the page is in, where it is known (Chromium). */
   reload(): Promise<void>;
   /** As when the user closes the tab. Complaints until then count. */
   close(): Promise<void>;
@@ -66,10 +77,10 @@ const POLICY =
 const HTML = `<!doctype html><html lang="en"><meta charset="utf-8"><title>test</title><link rel="icon" href="data:,">
 <script type="module" src="/harness.js"></script></html>`;
 
-/** Resolves `ready` only when the library is there; told in order. */
+/** What is told goes out in order; "ready" when the library is there. */
 const SCRIPT = `
 let before = Promise.resolve();
-globalThis.tell = (name, value = null) => {
+const tell = (name, value = null) => {
   before = before.then(() => fetch("/told", { method: "POST", body: JSON.stringify({ name, value }) }));
 };
 addEventListener("securitypolicyviolation", ({ violatedDirective, blockedURI }) => {
@@ -77,6 +88,30 @@ addEventListener("securitypolicyviolation", ({ violatedDirective, blockedURI }) 
 });
 addEventListener("unhandledrejection", ({ reason }) => tell("complaint", "nobody caught " + reason));
 addEventListener("error", ({ message }) => tell("complaint", "nobody caught " + message));
+const random = (size) => {
+  const bytes = new Uint8Array(size);
+  // No more is given at once.
+  for (let at = 0; at < size; at += 65536) crypto.getRandomValues(bytes.subarray(at, at + 65536));
+  return bytes;
+};
+const sha256 = async (bytes) => {
+  const hash = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
+  return Array.from(hash, (byte) => byte.toString(16).padStart(2, "0")).join("");
+};
+const meet = async ({ code, ...given }) => {
+  let found;
+  const path = new Promise((resolve) => (found = resolve));
+  const onevent = (event) => event.event === "connected" && found(event.path);
+  const options = { stun: [], ...given, onevent };
+  if (code !== undefined) {
+    const joining = await dcpipe.connectByCode(dcpipe.parseCode(code), options);
+    return { session: await joining.session, role: "joining", path };
+  }
+  const waiting = await dcpipe.listenByCode(options);
+  tell("code", dcpipe.formatCode(waiting.code));
+  return { session: await waiting.session, role: "waiting", path };
+};
+globalThis.tab = { tell, meet, random, sha256 };
 globalThis.dcpipe = await import("/browser.js");
 tell("ready");
 `;
@@ -267,7 +302,7 @@ async function startFirefox(executablePath: string): Promise<Program> {
       return {
         goto: (url) => page.goto(url),
         reload: () => page.reload(),
-        evaluate: (body, argument) => page.evaluate(body as never, argument) as never,
+        evaluate: (body, argument) => page.evaluate(body as never, argument),
         close: () => context.close(),
       };
     },
