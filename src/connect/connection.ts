@@ -102,7 +102,7 @@ export interface ConnectionOptions {
   /** Milliseconds of reconnecting after which a vanished peer is given up; Infinity for never. */
   readonly reconnectMs: number;
   readonly onevent: (event: ConnectionEvent) => void;
-  /** Addresses of this side as they are found, for signalling that takes them one by one. */
+  /** Addresses of this side as they are found, for signalling that takes them one by one; an empty list when there are none. */
   readonly oncandidates?: ((candidates: readonly Candidate[]) => void) | undefined;
   /** A way to exchange addresses anew when all channels are lost. */
   readonly meetAgain?: ((events: MeetingEvents) => Meeting) | undefined;
@@ -540,8 +540,8 @@ export class Connection {
   // ---- what is told -------------------------------------------------------------------------------------------------
 
   #tell(candidates: readonly Candidate[]): void {
-    if (candidates.length === 0) return;
     this.#options.oncandidates?.(candidates);
+    if (candidates.length === 0) return;
     this.#meeting?.post(candidates);
     this.#signal({
       type: "CANDIDATES",

@@ -82,7 +82,7 @@ export interface DirectOptions {
   readonly candidates: readonly Candidate[];
   /** Whether addresses found later can be told: a token holds those of the start. */
   readonly trickles: boolean;
-  /** Addresses of this side as they are found. */
+  /** Addresses of this side as they are found; an empty list when a try has found none. */
   readonly onaddresses: (candidates: readonly Candidate[]) => void;
   readonly log: (text: string) => void;
 }
@@ -417,6 +417,8 @@ export class Direct {
     // With relays only there is nothing to tell before one is there.
     if (relayOnly && link.peer.candidates.length === 0) await link.peer.gathered;
     const found = link.peer.candidates;
+    // As in a browser, which hides its own: whoever waits for them need not.
+    if (found.length === 0) this.#options.onaddresses([]);
     const socket = found.find(({ type }) => type === "host") ?? found[0];
     if (!socket) return;
     if (this.#pinned) this.#port ??= socket.port;
