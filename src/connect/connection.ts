@@ -562,7 +562,7 @@ export class Connection {
     const { path: kind } = this;
     this.#toldPath = kind;
     const path = kind === "relay" ? this.#relay?.path : this.#direct.link?.peer.path();
-    if (path && kind !== "relay") {
+    if (path && kind !== "relay" && path.remote.address !== "") {
       // Where the packets really come from: the address to call when the connection must be made anew.
       this.#direct.learn([
         {
