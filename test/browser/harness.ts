@@ -40,7 +40,7 @@ declare global {
   };
 }
 
-export interface MeetingOptions extends Omit<BrowserOptions, "signal" | "onevent"> {
+export interface MeetingOptions extends Omit<BrowserOptions, "onevent"> {
   readonly code?: string | undefined;
 }
 
