@@ -161,10 +161,10 @@ function construct(target: URL, where: string, protocols: readonly string[]): We
   try {
     return new WebSocket(target, [...protocols]);
   } catch (cause) {
-    const why =
-      cause instanceof DOMException && cause.name === "SecurityError"
-        ? "a page that came by https may call https only"
-        : "the browser does not take this URL";
+    const mixed = target.protocol === "ws:" && globalThis.location.protocol === "https:";
+    const why = mixed
+      ? "a page that came by https may call https only"
+      : "the browser does not call this port, or place";
     throw unreachable(where, why, cause);
   }
 }

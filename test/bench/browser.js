@@ -248,7 +248,7 @@ function memory(root) {
     try {
       const pages = Number(readFileSync(`/proc/${pid}/statm`, "utf8").split(" ")[1]);
       const command = readFileSync(`/proc/${pid}/cmdline`, "utf8");
-      const tab = /--type=renderer/.test(command) || /-contentproc[^]*\0tab\0?$/.test(command);
+      const tab = /--type=renderer/.test(command) || /-contentproc[^]* tab\0*$/.test(command);
       found.set(pid, { mib: (pages * 4096) / MIB, tab });
     } catch {
       // Gone since.

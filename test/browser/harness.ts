@@ -60,6 +60,8 @@ export interface BrowserPage {
   /** What the page told by that name, in order, past or to come. */
   told<T>(name: string): Promise<T>;
   reload(): Promise<void>;
+  /** Goes to another path of the server: one of `routes`. */
+  visit(path: string): Promise<void>;
   /** As when the user closes the tab. Complaints until then count. */
   close(): Promise<void>;
 }
@@ -181,7 +183,8 @@ class LoopbackPage implements BrowserPage {
         void this.#hear(request).then(() => {
           answer("text/plain", "");
         });
-      else response.writeHead(404).end();
+      // Browsers ask for it unbidden.
+      else response.writeHead(pathname === "/favicon.ico" ? 204 : 404).end();
     });
     await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
     onTestFinished(() => {
@@ -223,6 +226,10 @@ class LoopbackPage implements BrowserPage {
   async reload(): Promise<void> {
     await this.#tab?.reload();
     await this.told("ready");
+  }
+
+  async visit(path: string): Promise<void> {
+    await this.#tab?.goto(this.url + path);
   }
 
   async close(): Promise<void> {
