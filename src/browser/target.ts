@@ -5,7 +5,7 @@ import { DcpipeError } from "../errors.ts";
 import { blobContent } from "./files/blob.ts";
 import { ChunkWriter } from "./files/chunks.ts";
 import { fileError } from "./files/failure.ts";
-import { writableSink } from "./streams.ts";
+import { writableSink } from "./streams/web.ts";
 
 const PART_SUFFIX = ".dcpipe-part";
 /** Names have 255 bytes at most. Of a longer one its digest stands for it, in so many bytes. */

@@ -3,7 +3,7 @@ import type { SourceEntry, SourceFile, SourceTree } from "../apps/endpoints.ts";
 import { DcpipeError } from "../errors.ts";
 import { blobContent } from "./files/blob.ts";
 import { fileError } from "./files/failure.ts";
-import { readableSource } from "./streams.ts";
+import { readableSource } from "./streams/web.ts";
 
 export type Sendable =
   /** Of an `<input type=file>`; one of a chosen folder (`webkitdirectory`) stands in that folder. */

@@ -1,6 +1,6 @@
 /** Web Streams as Source and Sink. */
-import type { Sink, Source } from "../apps/endpoints.ts";
-import { asDcpipeError } from "../errors.ts";
+import type { Sink, Source } from "../../apps/endpoints.ts";
+import { asDcpipeError } from "../../errors.ts";
 
 /** Chunks of a Web Stream, which is locked from now on. */
 export function readableSource(readable: ReadableStream<Uint8Array>): Source {
