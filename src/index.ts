@@ -32,7 +32,7 @@ import { findStunServer } from "./node/stun.ts";
 import { dialTcp, listenTcp } from "./node/tcp.ts";
 import { dialDatagrams, listenDatagrams } from "./node/udp.ts";
 import { watchNetwork } from "./node/watch.ts";
-import { randomCertificate } from "./transport/certificate.ts";
+import { certificateFromSeed, randomCertificate } from "./transport/certificate.ts";
 import type { TurnServer } from "./transport/peer.ts";
 import type { DoorPurpose } from "./signalling/known.ts";
 import type { Code } from "./wire/code.ts";
@@ -63,6 +63,7 @@ export async function settled(): Promise<void> {
 const platform: Platform = {
   createPeer,
   createCertificate: randomCertificate,
+  certificateFromSeed,
   findStunServer,
   watchNetwork,
   punch: async (attempt) => (await import("./node/punch.ts")).punch(attempt),
@@ -215,7 +216,7 @@ export {
 export { decodeToken, looksLikeToken } from "./wire/token.ts";
 
 export type { DoorPurpose } from "./signalling/known.ts";
-export { randomCertificate, type Certificate } from "./transport/certificate.ts";
+export { randomCertificate, type Certificate, type PemCertificate } from "./transport/certificate.ts";
 export { isPeerName, notRemembered, peersPath, PeerStore, type PeerRecord } from "./node/peers.ts";
 export {
   pair,

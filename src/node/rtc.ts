@@ -7,6 +7,7 @@ import type * as NodeDataChannel from "node-datachannel";
 import { DcpipeError } from "../errors.ts";
 import { LOW_WATER, type Channel } from "../transport/channel.ts";
 import { candidateLine, describe, MAX_MESSAGE_SIZE, parseCandidate } from "../transport/description.ts";
+import type { Certificate, PemCertificate } from "../transport/certificate.ts";
 import type { Candidate, Peer, PeerConfig, PeerPath, PeerState } from "../transport/peer.ts";
 import { flushed, openGateway, type Gateway } from "./turn/gateway.ts";
 
@@ -173,6 +174,7 @@ class NodePeer implements Peer {
     this.#gateway = gateway;
     this.gathered = new Promise((resolve) => (this.#gathered = resolve));
     const { local, remote } = config;
+    const { certificatePem, keyPem } = pemOf(local.certificate);
     this.#relayOnly = config.relayOnly;
     this.#connection = new (load().PeerConnection)("dcpipe", {
       iceServers: [
@@ -189,8 +191,8 @@ class NodePeer implements Peer {
       ...(config.ports ? { portRangeBegin: config.ports[0], portRangeEnd: config.ports[1] } : {}),
       iceTransportPolicy: config.relayOnly ? "relay" : "all",
       disableAutoNegotiation: true,
-      certificatePemFile: local.certificate.certificatePem,
-      keyPemFile: local.certificate.keyPem,
+      certificatePemFile: certificatePem,
+      keyPemFile: keyPem,
       maxMessageSize: MAX_MESSAGE_SIZE,
       mtu: config.mtu,
     });
@@ -345,6 +347,13 @@ class NodePeer implements Peer {
       this.#addLocal({ type: "host", address: "127.0.0.1", port });
     }
   }
+}
+
+/** All that are made here are such. Throws NO_WEBRTC. */
+function pemOf(certificate: Certificate): PemCertificate {
+  if (!("keyPem" in certificate))
+    throw new DcpipeError("NO_WEBRTC", "this certificate was made for another WebRTC library");
+  return certificate as PemCertificate;
 }
 
 const ORDER: Readonly<Record<PeerState, number>> = {

@@ -1,6 +1,6 @@
 /**
  * One WebRTC peer connection with one negotiated data channel (id 0), or two, as the rest of the house sees it. An adapter
- * (node/rtc.ts, one day browser/rtc.ts) implements it; nothing above knows whose WebRTC it is.
+ * (node/rtc.ts, browser/rtc.ts) implements it; nothing above knows whose WebRTC it is.
  *
  *   create --> gathering --> checking --> connected --> open --> closed
  *                               |  ICE       |  DTLS, SCTP
@@ -62,7 +62,7 @@ export interface PeerConfig {
   readonly onlog?: ((text: string) => void) | undefined;
 }
 
-/** How the packets go, as ICE sees it. */
+/** How the packets go, as ICE sees it. Browsers keep some addresses to themselves: "", or a name of multicast DNS. */
 export interface PeerPath {
   readonly local: { readonly address: string; readonly port: number; readonly type: string };
   readonly remote: { readonly address: string; readonly port: number; readonly type: string };
