@@ -6,7 +6,7 @@ import { isIP } from "node:net";
 import { asDcpipeError, DcpipeError } from "../errors.ts";
 import { LOW_WATER, type RawChannel } from "../transport/channel.ts";
 import { candidateLine, MAX_MESSAGE_SIZE, parseCandidate } from "../transport/description.ts";
-import type { PeerPath, RawPeer, RawPeerConfig } from "../transport/peer.ts";
+import type { Candidate, PeerPath, RawPeer, RawPeerConfig } from "../transport/peer.ts";
 import {
   finishDescription,
   MAX_REMOTE_CANDIDATES,
@@ -39,6 +39,8 @@ class NodeRawPeer implements RawPeer {
   readonly #config: RawPeerConfig;
   readonly #ground: Ground;
   readonly #candidates = new Set<string>();
+  /** Who has called before the answer came, by the ICE user name fragment; of the offering side. */
+  readonly #callers = new Map<string, Candidate[]>();
   /** Referred to, or they are collected. */
   readonly #dataChannels: DataChannel[] = [];
   /** Undefined between the one that waited and the one that connects. */
@@ -60,6 +62,7 @@ class NodeRawPeer implements RawPeer {
     this.#connection = this.#connect(ground.settings);
     live.add(this);
     if (config.type === "answer") return;
+    if (!ground.gateway) overhear(config.local.ufrag, this.#callers);
     this.#announce();
     this.#connection?.setLocalDescription("offer", this.#credentials);
   }
@@ -154,6 +157,7 @@ class NodeRawPeer implements RawPeer {
    * machine failed so). Therefore what waited gives way, on the same port with the same credentials and certificate, to a
    * connection that has the other side's description before it has a socket: to the library it answers an offer, one of
    * ice-lite, which leaves the controlling part to us. A relay would be lost by that; with one, the path is seldom so short.
+   * Whoever has called and was answered does not call again: that is where the new one calls.
    */
   async #replace(remote: Description, port: number): Promise<void> {
     const old = this.#connection;
@@ -161,6 +165,7 @@ class NodeRawPeer implements RawPeer {
     this.#connection = undefined;
     this.#dataChannels.length = 0;
     old?.close();
+    silence();
     try {
       const ports = [port, port] as const;
       const { settings } = await findGround({ ...this.#config, stun: undefined, turn: [], ports });
@@ -169,6 +174,7 @@ class NodeRawPeer implements RawPeer {
       this.#announce();
       this.#describeRemote({ ...remote, type: "offer" }, true);
       this.#connection.setLocalDescription("answer", this.#credentials);
+      for (const caller of this.#callers.get(remote.ufrag) ?? []) this.#tell(candidateLine(caller));
       this.#takePending();
     } catch (error) {
       this.#fail(asDcpipeError(error, "IO"));
@@ -267,10 +273,55 @@ class NodeRawPeer implements RawPeer {
   }
 }
 
+/** Addresses that are kept of one caller, and callers. */
+const MAX_CALLS = 8;
+
+/**
+ * Notes from where somebody calls the waiting connection with our user name fragment and password: the binding has no event
+ * for it, the library's log says it. One waits at a time in a process.
+ */
+function overhear(ufrag: string, callers: Map<string, Candidate[]>): void {
+  let from: Candidate | undefined;
+  let caller = "";
+  load().initLogger("Verbose", (_level, text) => {
+    const [, address, port] = /Received STUN datagram from (\S+):(\d{1,5})\s*$/.exec(text) ?? [];
+    if (address !== undefined) {
+      from = { type: "host", address: address.replace(/^\[|\]$/g, ""), port: Number(port) };
+      caller = "";
+    }
+    const [, to, name] = /Got username: ([^:\s]+):(\S+)\s*$/.exec(text) ?? [];
+    if (to === ufrag && name !== undefined) caller = name;
+    if (!from || caller === "" || !text.includes("STUN message integrity check succeeded")) return;
+    const calls = callers.get(caller) ?? [];
+    const { address: known, port: at } = from;
+    const isNew =
+      calls.length < MAX_CALLS && calls.every((call) => call.address !== known || call.port !== at);
+    if (isNew && callers.size < MAX_CALLS) callers.set(caller, [...calls, from]);
+  });
+}
+
+/** Nobody reads the library's log any more. */
+function silence(): void {
+  load().initLogger("Fatal", () => undefined);
+}
+
+/** Turns of the event loop without anything new after which nothing is on its way from the library's threads. */
+const QUIET_TURNS = 3;
+
+function whenQuiet(count: () => number, then: () => void): void {
+  let seen = count();
+  let quiet = 0;
+  const turn = (): void => {
+    quiet = count() === seen ? quiet + 1 : 0;
+    seen = count();
+    if (quiet < QUIET_TURNS) setImmediate(turn);
+    else then();
+  };
+  setImmediate(turn);
+}
+
 /** Nothing tells of the end of a channel that does not throw queued messages away (see below); looking so often costs nothing. */
 const LOOK_MS = 20;
-/** Turns of the event loop without a message after which none is on its way from the library's thread. */
-const QUIET_TURNS = 3;
 /** All of the last MiB on a slow path, and the acknowledgement; SCTP itself gives up after some 13 s without an answer. */
 const FINISH_MS = 30_000;
 /** What the library's log says when a reset of our stream was answered, which comes behind all data (RFC 6525, section 5.2.2). */
@@ -292,6 +343,7 @@ class NodeRawChannel implements RawChannel {
   #early: Uint8Array[] = [];
   #onmessage: ((message: Uint8Array) => void) | undefined;
   #messages = 0;
+  #lines = 0;
   #ending = false;
   #finished: ((acknowledged: boolean) => void) | undefined;
 
@@ -350,13 +402,14 @@ class NodeRawChannel implements RawChannel {
       this.#finished = (acknowledged) => {
         clearTimeout(timer);
         this.#finished = undefined;
-        load().initLogger("Fatal", () => undefined);
+        silence();
         this.#ending = true;
         this.closed = true;
         resolve(acknowledged);
       };
       // The binding has no event for it. One channel at a time is closed in a process.
       load().initLogger("Verbose", (_level, text) => {
+        this.#lines++;
         if (ACKNOWLEDGED.test(text)) this.#finished?.(true);
       });
       this.#channel.close();
@@ -366,26 +419,24 @@ class NodeRawChannel implements RawChannel {
   /** The channel is closed, or the connection under it: what has arrived is delivered, then `onclose` called. */
   ended(silent: boolean): void {
     if (this.#finished) {
-      this.#finished(false);
+      // What the log has said before waits in a queue of its own.
+      whenQuiet(
+        () => this.#lines,
+        () => this.#finished?.(false),
+      );
       return;
     }
     if (this.#ending) return;
     this.#ending = true;
     this.silent = silent;
     clearInterval(this.#look);
-    let seen = this.#messages;
-    let quiet = 0;
-    const turn = (): void => {
-      quiet = this.#messages === seen ? quiet + 1 : 0;
-      seen = this.#messages;
-      if (quiet < QUIET_TURNS) {
-        setImmediate(turn);
-        return;
-      }
-      this.closed = true;
-      this.onclose?.();
-    };
-    setImmediate(turn);
+    whenQuiet(
+      () => this.#messages,
+      () => {
+        this.closed = true;
+        this.onclose?.();
+      },
+    );
   }
 
   #isOpen(): boolean {

@@ -16,6 +16,8 @@ export interface Description {
   readonly sctpPort: number;
   /** Bytes of the longest message that it takes, 0 for any. */
   readonly maxMessageSize: number;
+  /** Written by libdatachannel, as ours are: its ICE replies to our checks before it has our description. */
+  readonly early: boolean;
   /** Candidate attributes as they stand, without `a=`; not checked. */
   readonly candidates: readonly string[];
 }
@@ -84,6 +86,7 @@ export function parseDescription(type: "offer" | "answer", sdp: string): Descrip
     setup,
     sctpPort,
     maxMessageSize: Math.min(maxMessageSize, MAX_MESSAGE_SIZE),
+    early: /^o=rtc /m.test(sdp),
     candidates,
   };
 }
@@ -99,7 +102,7 @@ function number(text: string | undefined, fallback: number): number {
  * (RFC 8445, section 6.1.1).
  */
 export function writeDescription(description: Description, lite = false): string {
-  const { type, mid, ufrag, pwd, fingerprint, setup, sctpPort, maxMessageSize } = description;
+  const { type, mid, ufrag, pwd, fingerprint, setup, sctpPort, maxMessageSize, early } = description;
   return [
     "v=0",
     "o=- 1 1 IN IP4 127.0.0.1",
@@ -116,8 +119,9 @@ export function writeDescription(description: Description, lite = false): string
     `a=ice-ufrag:${ufrag}`,
     `a=ice-pwd:${pwd}`,
     `a=fingerprint:sha-256 ${fingerprint}`,
-    // The answering side decides; as the DTLS server it is up before the first ClientHello comes, which saves a second.
-    `a=setup:${type === "offer" && setup === "actpass" ? "active" : setup}`,
+    // The answering side decides. It is the DTLS client, as in browsers (werift knows no other way), but not where its
+    // ClientHello would go out long before the other side can read it: the next one may come half a minute too late.
+    `a=setup:${early && setup === "actpass" ? "active" : setup}`,
     "",
   ].join("\r\n");
 }

@@ -94,9 +94,11 @@ for (const name of BROWSERS) {
     const line = await run(
       tab,
       `const pc = (globalThis.pc = new RTCPeerConnection());
-       pc.ondatachannel = ({ channel }) => {
+       pc.ondatachannel = async ({ channel }) => {
          globalThis.kept = channel;
          for (let i = 0; i < 256; i++) channel.send(new Uint8Array(16384).fill(i));
+         // Firefox may throw away what it still holds at close().
+         while (channel.bufferedAmount > 0) await new Promise((resolve) => setTimeout(resolve, 5));
          channel.close();
        };
        await pc.setRemoteDescription(${offer});
