@@ -107,7 +107,7 @@ class NodeRawPeer implements RawPeer {
         return;
       }
       this.#dataChannels.push(dataChannel);
-      this.#open(dataChannel);
+      this.#open(new NodeRawChannel(dataChannel));
     });
     return connection;
   }
@@ -117,8 +117,10 @@ class NodeRawPeer implements RawPeer {
     const dataChannel = this.#connection?.createDataChannel(this.#config.label);
     if (!dataChannel) return;
     this.#dataChannels.push(dataChannel);
+    // Firefox sends data before it says that the channel is open, and may have closed it by the time we hear of that.
+    const channel = new NodeRawChannel(dataChannel);
     dataChannel.onOpen(() => {
-      this.#open(dataChannel);
+      this.#open(channel);
     });
   }
 
@@ -248,10 +250,11 @@ class NodeRawPeer implements RawPeer {
     if (candidate) this.#candidates.add(candidateLine(candidate));
   }
 
-  #open(dataChannel: DataChannel): void {
+  #open(channel: NodeRawChannel): void {
     if (this.#closed) return;
-    this.#channel = new NodeRawChannel(dataChannel);
-    this.onchannel?.(this.#channel);
+    channel.opened();
+    this.#channel = channel;
+    this.onchannel?.(channel);
   }
 
   #end(state: string): void {
@@ -337,9 +340,9 @@ class NodeRawChannel implements RawChannel {
   onoversize: (() => void) | undefined;
   closed = false;
   silent = false;
-  readonly maxMessageSize: number;
+  maxMessageSize = 0;
   readonly #channel: DataChannel;
-  readonly #look: NodeJS.Timeout;
+  #look: NodeJS.Timeout | undefined;
   #early: Uint8Array[] = [];
   #onmessage: ((message: Uint8Array) => void) | undefined;
   #messages = 0;
@@ -349,7 +352,6 @@ class NodeRawChannel implements RawChannel {
 
   constructor(channel: DataChannel) {
     this.#channel = channel;
-    this.maxMessageSize = channel.maxMessageSize();
     channel.setBufferedAmountLowThreshold(LOW_WATER);
     channel.onBufferedAmountLow(() => this.ondrain?.());
     channel.onMessage((message) => {
@@ -359,6 +361,11 @@ class NodeRawChannel implements RawChannel {
       else if (this.#onmessage) this.#onmessage(bytes);
       else this.#early.push(bytes);
     });
+  }
+
+  /** Known by now: what the other side takes. */
+  opened(): void {
+    if (this.#isOpen()) this.maxMessageSize = this.#channel.maxMessageSize();
     this.#look = setInterval(() => {
       if (!this.#isOpen()) this.ended(false);
     }, LOOK_MS);
