@@ -17,12 +17,16 @@ const MIN_COST = 512;
  * to answer what came last.
  */
 const LINGER_MS = 3000;
+/** The answering side waits longer: where both close at once, neither hears of an acknowledgement. */
+const ANSWERING_MS = 1500;
 /** `ondrain` comes only where the queue was above its mark at the right moment; this is the safety net. */
 const LOOK_MS = 50;
 
 export interface RawPipeOptions {
   readonly source: Source;
   readonly sink: Sink;
+  /** This side has made the answer. */
+  readonly answering?: boolean;
   /** Bytes given to the channel, and bytes written to the sink. */
   readonly onprogress?: (sent: number, received: number) => void;
 }
@@ -35,7 +39,7 @@ export interface RawPipeOptions {
  */
 export async function pipeRaw(
   channel: RawChannel,
-  { source, sink, onprogress }: RawPipeOptions,
+  { source, sink, onprogress, answering = false }: RawPipeOptions,
 ): Promise<{ sent: number; received: number }> {
   const queue: Uint8Array[] = [];
   let [sent, received, waiting] = [0, 0, 0];
@@ -122,7 +126,7 @@ export async function pipeRaw(
     // A source that had nothing to say says nothing about the end either: such a side only listens.
     const ended = performance.now();
     for (;;) {
-      const rest = Math.max(heard, ended) + LINGER_MS - performance.now();
+      const rest = Math.max(heard, ended) + LINGER_MS + (answering ? ANSWERING_MS : 0) - performance.now();
       if (channel.closed || sent === 0 || rest <= 0) break;
       await pause(rest, closed);
     }

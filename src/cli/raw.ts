@@ -68,7 +68,10 @@ export async function runRaw(options: PipeArguments): Promise<never> {
       return Promise.resolve();
     };
     hold({ closed, close, abort: close });
-    const carried = await pipeRaw(channel, standardStreams(options, ui));
+    const carried = await pipeRaw(channel, {
+      ...standardStreams(options, ui),
+      answering: connection.description.startsWith('{"type":"answer"'),
+    });
     connection.close();
     pipeDone(carried, ui);
   });

@@ -64,7 +64,7 @@ class NodeRawPeer implements RawPeer {
     if (config.type === "answer") return;
     if (!ground.gateway) overhear(config.local.ufrag, this.#callers);
     this.#announce();
-    this.#connection?.setLocalDescription("offer", this.#credentials);
+    this.#connection.setLocalDescription("offer", this.#credentials);
   }
 
   get #credentials(): { iceUfrag: string; icePwd: string } {

@@ -102,7 +102,7 @@ function number(text: string | undefined, fallback: number): number {
  * (RFC 8445, section 6.1.1).
  */
 export function writeDescription(description: Description, lite = false): string {
-  const { type, mid, ufrag, pwd, fingerprint, setup, sctpPort, maxMessageSize, early } = description;
+  const { mid, ufrag, pwd, fingerprint, setup, sctpPort, maxMessageSize, early } = description;
   return [
     "v=0",
     "o=- 1 1 IN IP4 127.0.0.1",
