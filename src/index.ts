@@ -23,6 +23,7 @@ import type {
 } from "./connect/known.ts";
 import type { CodeOptions, ConnectOptions, Platform } from "./connect/options.ts";
 import { DEFAULT_STUN, parseRendezvousUrl, parseStunUrl, parseTurnUrl } from "./connect/servers.ts";
+import type { RawConnection, RawPlatform } from "./connect/raw.ts";
 import * as token from "./connect/token.ts";
 import { examine, type ExamineOptions } from "./doctor/examine.ts";
 import type { Findings } from "./doctor/findings.ts";
@@ -110,6 +111,20 @@ export function connect(offer: string, options?: ConnectOptions): token.Joining 
   return token.connect(platform, offer, options);
 }
 
+/** Plain WebRTC: makes an offer for any RTCPeerConnection, with one data channel; resolves when the offer is ready. */
+export async function offerRaw(options: ConnectOptions = {}): Promise<RawConnection> {
+  return (await import("./connect/raw.ts")).offerRaw(await rawPlatform(), options);
+}
+
+/** Plain WebRTC: answers the offer of any RTCPeerConnection; resolves when the answer is ready. */
+export async function answerRaw(offer: string, options: ConnectOptions = {}): Promise<RawConnection> {
+  return (await import("./connect/raw.ts")).answerRaw(await rawPlatform(), offer, options);
+}
+
+async function rawPlatform(): Promise<RawPlatform> {
+  return { ...platform, createRawPeer: (await import("./node/raw.ts")).createRawPeer };
+}
+
 /** Waits for another machine at a rendezvous, on the local network, or both; resolves when there is a code. */
 export async function listenByCode(
   options: CodeOptions & { readonly words?: number | undefined },
@@ -177,6 +192,10 @@ export async function diagnose(options: DoctorOptions = {}): Promise<Findings> {
 }
 
 export type { Joining, Waiting } from "./connect/token.ts";
+export type { RawConnection } from "./connect/raw.ts";
+export type { RawChannel } from "./transport/channel.ts";
+export { pipeRaw, type RawPipeOptions } from "./apps/raw.ts";
+export { looksLikeDescription } from "./signalling/raw.ts";
 export type { KnownPeer } from "./connect/appointment.ts";
 export type {
   JoiningKnown,

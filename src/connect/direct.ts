@@ -18,7 +18,7 @@ import { openLink, type Link, type LinkContext, type LinkTarget } from "./link.t
 import { FIRST_RELAY_EPOCH } from "./relay.ts";
 
 /** Life of one try. The waiting side renews below libjuice's 39.5 s; the joining side sooner, to keep its checks frequent. */
-const WAIT_MS = 35_000;
+export const WAIT_MS = 35_000;
 const JOIN_MS = 12_000;
 /**
  * Life of one try of a reconnect, and the least of it in round trips: a link that comes back is seen within this, and new addresses are
@@ -52,7 +52,7 @@ const MAX_KNOWN = MAX_CANDIDATES + 8;
 /** STUN and gathering together must not hold a token up for more than this. */
 export const GATHER_MS = 2000;
 /** Nor must TURN: a name, TCP, TLS and an allocation, through a proxy, are eight round trips. */
-const TURN_GATHER_MS = 3000;
+export const TURN_GATHER_MS = 3000;
 
 export interface StunServer {
   readonly host: string;
