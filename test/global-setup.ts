@@ -8,7 +8,8 @@ const ROOT = fileURLToPath(new URL("..", import.meta.url));
 
 export default function setup(): void {
   if (!stale()) return;
-  const { status, stdout, stderr } = spawnSync("npm", ["run", "--silent", "compile"], {
+  const tsc = join(ROOT, "node_modules/typescript/bin/tsc");
+  const { status, stdout, stderr } = spawnSync(process.execPath, [tsc, "-p", "src"], {
     cwd: ROOT,
     encoding: "utf8",
   });
@@ -18,9 +19,7 @@ export default function setup(): void {
 function stale(): boolean {
   for (const name of readdirSync(join(ROOT, "src"), { recursive: true, encoding: "utf8" })) {
     if (!name.endsWith(".ts")) continue;
-    // What is for browsers is one file.
-    const product = /^browser[.\\/]/.test(name) ? "browser.js" : name.replace(/\.ts$/, ".js");
-    const built = join(ROOT, "dist", product);
+    const built = join(ROOT, "dist", name.replace(/\.ts$/, ".js"));
     if (!existsSync(built) || statSync(built).mtimeMs < statSync(join(ROOT, "src", name)).mtimeMs)
       return true;
   }

@@ -19,12 +19,7 @@ export interface Via {
   kill: () => void;
 }
 
-/** `onmore` is given the lines behind the offer, until it is released. */
-export function runVia(
-  command: string,
-  isToken: (line: string) => boolean,
-  onmore: (line: string) => void = () => undefined,
-): Via {
+export function runVia(command: string, isToken: (line: string) => boolean): Via {
   const child = spawn(command, { shell: true, stdio: ["pipe", "pipe", "inherit"] });
   let released = false;
   child.stdin.on("error", () => undefined);
@@ -38,9 +33,7 @@ export function runVia(
         resolve(line);
       } else if (released) {
         process.stderr.write(`${line}\n`);
-      } else if (found) {
-        onmore(line);
-      } else if (++lines > MAX_LINES) {
+      } else if (!found && ++lines > MAX_LINES) {
         child.kill();
         reject(new DcpipeError("SIGNALLING", "the --via command prints no token"));
       }
