@@ -1,6 +1,7 @@
 /** Paths that carry smaller packets than Ethernet, or larger ones, and do not say so. */
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
+import { setTimeout } from "node:timers/promises";
 import { expect, test } from "vitest";
 import {
   type Dcpipe,
@@ -16,6 +17,8 @@ import { createJumbo, createNarrow, type Narrow } from "./narrow.ts";
 import { transfer } from "./transfer.ts";
 
 const SIZE = 5_000_000;
+/** Between two pieces of what is sent. */
+const REST_MS = 200;
 
 async function send({ a, b }: Narrow, ...options: string[]): Promise<{ sender: Dcpipe; receiver: Dcpipe }> {
   const [source, target] = [makeFile("f", SIZE), temporaryDirectory()];
@@ -59,7 +62,7 @@ rootTest("a transfer goes on when the path comes to carry less than the control 
   expectEqualFiles(join(target, "f"), source);
 });
 
-/** A pipe that carries some data, and more when the joining side says that larger packets pass. */
+/** A pipe that carries one piece after another until the joining side says that larger packets pass, and one more. */
 async function expectLarge(a?: string, b?: string): Promise<void> {
   const waiting = start(["pipe"], { namespace: b });
   const joining = start(["pipe", "-v", "--to", await waiting.offer()], {
@@ -67,14 +70,21 @@ async function expectLarge(a?: string, b?: string): Promise<void> {
     stdin: "pipe",
     json: false,
   });
-  const data = randomBytes(SIZE);
-  // It rests meanwhile: a machine that is busy takes any path for a long one.
-  joining.stdin.write(data.subarray(0, SIZE / 2));
-  const passed = /packets of 4144 bytes pass/;
-  await joining.until("large packets", () => passed.test(joining.stderr) || undefined);
-  joining.stdin.end(data.subarray(SIZE / 2));
+  const pieces: Buffer[] = [];
+  const give = (): Buffer => {
+    const piece = randomBytes(SIZE / 4);
+    pieces.push(piece);
+    return piece;
+  };
+  while (!/packets of 4144 bytes pass/.test(joining.stderr)) {
+    joining.stdin.write(give());
+    await waiting.printed(pieces.length * (SIZE / 4));
+    // It rests in between: a machine that is busy takes any path for a long one.
+    await setTimeout(REST_MS);
+  }
+  joining.stdin.end(give());
   const [received] = await succeed(waiting, joining);
-  expect(sha256(received?.stdout ?? Buffer.alloc(0))).toBe(sha256(data));
+  expect(sha256(received?.stdout ?? Buffer.alloc(0))).toBe(sha256(Buffer.concat(pieces)));
 }
 
 rootTest("a cable for large frames gets large packets", async () => {
