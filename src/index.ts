@@ -40,7 +40,8 @@ import type { Code } from "./wire/code.ts";
 /** Ports that the router is asked for, or that are being given back. */
 const asking = new Set<Promise<unknown>>();
 
-async function remember<T>(asked: Promise<T>): Promise<T> {
+/** Sees to it that `settled` waits for it. */
+async function track<T>(asked: Promise<T>): Promise<T> {
   asking.add(asked);
   try {
     return await asked;
@@ -68,7 +69,7 @@ const platform: Platform = {
   punch: async (attempt) => (await import("./node/punch.ts")).punch(attempt),
   mapPort: async (options) => {
     const { mapPort } = await import("./node/mapping.ts");
-    const mapping = await remember(mapPort(options));
+    const mapping = await track(mapPort(options));
     return (
       mapping && {
         protocol: mapping.protocol,
@@ -78,7 +79,7 @@ const platform: Platform = {
         get address() {
           return mapping.address;
         },
-        release: () => remember(mapping.release()),
+        release: () => track(mapping.release()),
       }
     );
   },

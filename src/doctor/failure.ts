@@ -79,7 +79,7 @@ function whyNotTried({ local, remote, stun, signalling, answered }: FailedConnec
   if (!common)
     return {
       reason: `one side has IPv4 addresses only and the other IPv6 addresses only, so they cannot call each other`,
-      hint: "meet by code (--rendezvous URL): the rendezvous' relay joins the two",
+      hint: "meet by code (--rendezvous URL): the rendezvous' relay joins the two; so does a TURN server that both sides name (--turn)",
     };
   const blocked = stun === "silent" && !isKnownOutside(local);
   if (signalling === "paste" && !answered && !blocked)

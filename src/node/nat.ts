@@ -9,7 +9,7 @@
  */
 import { randomBytes } from "node:crypto";
 import { lookup } from "node:dns/promises";
-import { BlockList, isIP, isIPv6, SocketAddress } from "node:net";
+import { isIP, isIPv6, SocketAddress } from "node:net";
 import type {
   Endpoint,
   FamilyObservations,
@@ -17,6 +17,7 @@ import type {
   Server,
   StunAnswer,
 } from "../doctor/findings.ts";
+import { isInner } from "./net/inner.ts";
 import { openStunSocket, type Answer, type StunSocket } from "./stun/socket.ts";
 import { TRANSACTION_SIZE } from "./stun/message.ts";
 
@@ -289,30 +290,6 @@ function mappedOf(answer: Answer): Endpoint | undefined {
 
 function cameFrom(answer: Answer, { address, port }: Endpoint): boolean {
   return answer.outcome === "answered" && answer.from.address === address && answer.from.port === port;
-}
-
-const INNER = new BlockList();
-for (const [network, bits] of [
-  ["0.0.0.0", 8],
-  ["10.0.0.0", 8],
-  ["100.64.0.0", 10],
-  ["127.0.0.0", 8],
-  ["169.254.0.0", 16],
-  ["172.16.0.0", 12],
-  ["192.168.0.0", 16],
-  ["224.0.0.0", 3],
-] as const)
-  INNER.addSubnet(network, bits, "ipv4");
-for (const [network, bits] of [
-  ["::", 96],
-  ["fc00::", 7],
-  ["fe80::", 10],
-  ["ff00::", 8],
-] as const)
-  INNER.addSubnet(network, bits, "ipv6");
-
-function isInner(address: string): boolean {
-  return INNER.check(address, isIPv6(address) ? "ipv6" : "ipv4");
 }
 
 /**

@@ -1,7 +1,6 @@
 /** Paths that carry smaller packets than Ethernet, or larger ones, and do not say so. */
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
-import { setTimeout } from "node:timers/promises";
 import { expect, test } from "vitest";
 import {
   type Dcpipe,
@@ -17,8 +16,6 @@ import { createJumbo, createNarrow, type Narrow } from "./narrow.ts";
 import { transfer } from "./transfer.ts";
 
 const SIZE = 5_000_000;
-/** Between two pieces of what is sent. */
-const REST_MS = 200;
 
 async function send({ a, b }: Narrow, ...options: string[]): Promise<{ sender: Dcpipe; receiver: Dcpipe }> {
   const [source, target] = [makeFile("f", SIZE), temporaryDirectory()];
@@ -78,9 +75,8 @@ async function expectLarge(a?: string, b?: string): Promise<void> {
   };
   while (!/packets of 4144 bytes pass/.test(joining.stderr)) {
     joining.stdin.write(give());
+    // It rests until that is there: a machine that is busy takes any path for a long one.
     await waiting.printed(pieces.length * (SIZE / 4));
-    // It rests in between: a machine that is busy takes any path for a long one.
-    await setTimeout(REST_MS);
   }
   joining.stdin.end(give());
   const [received] = await succeed(waiting, joining);
