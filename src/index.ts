@@ -23,6 +23,7 @@ import type {
 } from "./connect/known.ts";
 import type { CodeOptions, ConnectOptions, Platform } from "./connect/options.ts";
 import { DEFAULT_STUN, parseRendezvousUrl, parseStunUrl, parseTurnUrl } from "./connect/servers.ts";
+import type { RawConnection, RawPlatform } from "./connect/raw.ts";
 import * as token from "./connect/token.ts";
 import { examine, type ExamineOptions } from "./doctor/examine.ts";
 import type { Findings } from "./doctor/findings.ts";
@@ -32,7 +33,7 @@ import { findStunServer } from "./node/stun.ts";
 import { dialTcp, listenTcp } from "./node/tcp.ts";
 import { dialDatagrams, listenDatagrams } from "./node/udp.ts";
 import { watchNetwork } from "./node/watch.ts";
-import { randomCertificate } from "./transport/certificate.ts";
+import { certificateFromSeed, randomCertificate } from "./transport/certificate.ts";
 import type { TurnServer } from "./transport/peer.ts";
 import type { DoorPurpose } from "./signalling/known.ts";
 import type { Code } from "./wire/code.ts";
@@ -64,6 +65,7 @@ export async function settled(): Promise<void> {
 const platform: Platform = {
   createPeer,
   createCertificate: randomCertificate,
+  certificateFromSeed,
   findStunServer,
   watchNetwork,
   punch: async (attempt) => (await import("./node/punch.ts")).punch(attempt),
@@ -97,6 +99,7 @@ export const network: Network = {
   listenDatagrams,
   dialDatagrams,
   resolve: resolveName,
+  createHttpClient: async () => (await import("./node/http.ts")).createHttpClient(),
 };
 
 /** Waits for another machine; resolves when the offer token is ready. */
@@ -107,6 +110,20 @@ export function listen(options?: ConnectOptions): Promise<token.Waiting> {
 /** Joins the machine that made the offer. */
 export function connect(offer: string, options?: ConnectOptions): token.Joining {
   return token.connect(platform, offer, options);
+}
+
+/** Plain WebRTC: makes an offer for any RTCPeerConnection, with one data channel; resolves when the offer is ready. */
+export async function offerRaw(options: ConnectOptions = {}): Promise<RawConnection> {
+  return (await import("./connect/raw.ts")).offerRaw(await rawPlatform(), options);
+}
+
+/** Plain WebRTC: answers the offer of any RTCPeerConnection; resolves when the answer is ready. */
+export async function answerRaw(offer: string, options: ConnectOptions = {}): Promise<RawConnection> {
+  return (await import("./connect/raw.ts")).answerRaw(await rawPlatform(), offer, options);
+}
+
+async function rawPlatform(): Promise<RawPlatform> {
+  return { ...platform, createRawPeer: (await import("./node/raw.ts")).createRawPeer };
 }
 
 /** Waits for another machine at a rendezvous, on the local network, or both; resolves when there is a code. */
@@ -176,6 +193,10 @@ export async function diagnose(options: DoctorOptions = {}): Promise<Findings> {
 }
 
 export type { Joining, Waiting } from "./connect/token.ts";
+export type { RawConnection } from "./connect/raw.ts";
+export type { RawChannel } from "./transport/channel.ts";
+export { pipeRaw, type RawPipeOptions } from "./apps/raw.ts";
+export { looksLikeDescription } from "./signalling/raw.ts";
 export type { KnownPeer } from "./connect/appointment.ts";
 export type {
   JoiningKnown,
@@ -215,7 +236,7 @@ export {
 export { decodeToken, looksLikeToken } from "./wire/token.ts";
 
 export type { DoorPurpose } from "./signalling/known.ts";
-export { randomCertificate, type Certificate } from "./transport/certificate.ts";
+export { randomCertificate, type Certificate, type PemCertificate } from "./transport/certificate.ts";
 export { isPeerName, notRemembered, peersPath, PeerStore, type PeerRecord } from "./node/peers.ts";
 export {
   pair,
@@ -250,6 +271,17 @@ export {
   type Forward,
   type Offer as TargetOffer,
 } from "./apps/forward/spec.ts";
+export { exchange, type ExchangeRequest, type ExchangeResponse, type Opener } from "./apps/http/exchange.ts";
+export type { CookieJar, Fetch, FetchInit, HttpOptions } from "./apps/http/fetch.ts";
+export type { HttpClient } from "./apps/http/client.ts";
+export { httpOver, visit, type SessionHttp, type Visit } from "./apps/http/visit.ts";
+export {
+  SessionWebSocket,
+  SocketCloseEvent,
+  SocketErrorEvent,
+  type SessionWebSocketConstructor,
+} from "./apps/http/websocket.ts";
+export type { HttpField } from "./wire/http.ts";
 export type { Place, Protocol } from "./wire/forward.ts";
 export type { Target } from "./wire/header.ts";
 export { checkName, escapeText } from "./apps/names.ts";

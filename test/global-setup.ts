@@ -8,8 +8,7 @@ const ROOT = fileURLToPath(new URL("..", import.meta.url));
 
 export default function setup(): void {
   if (!stale()) return;
-  const tsc = join(ROOT, "node_modules/typescript/bin/tsc");
-  const { status, stdout, stderr } = spawnSync(process.execPath, [tsc, "-p", "src"], {
+  const { status, stdout, stderr } = spawnSync("npm", ["run", "--silent", "compile"], {
     cwd: ROOT,
     encoding: "utf8",
   });
@@ -19,7 +18,9 @@ export default function setup(): void {
 function stale(): boolean {
   for (const name of readdirSync(join(ROOT, "src"), { recursive: true, encoding: "utf8" })) {
     if (!name.endsWith(".ts")) continue;
-    const built = join(ROOT, "dist", name.replace(/\.ts$/, ".js"));
+    // What is for browsers is one file.
+    const product = /^browser[.\\/]/.test(name) ? "browser.js" : name.replace(/\.ts$/, ".js");
+    const built = join(ROOT, "dist", product);
     if (!existsSync(built) || statSync(built).mtimeMs < statSync(join(ROOT, "src", name)).mtimeMs)
       return true;
   }

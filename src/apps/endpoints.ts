@@ -81,8 +81,11 @@ export interface TargetDirectory {
   part(name: string): Promise<{ readonly size: number; readonly content: Source } | undefined>;
   /** The file is there, whole: what earlier tries left of it goes. Never rejects. */
   forget(name: string): Promise<void>;
-  /** Begins a file next to its name; or goes on with `part`, of which the first `from` bytes stay and the rest goes. */
-  create(name: string, from: number): Promise<FileSink>;
+  /**
+   * Begins a file next to its name; or goes on with `part`, of which the first `from` bytes stay and the rest goes. `size` is what it
+   * will be, undefined when nobody knows.
+   */
+  create(name: string, from: number, size?: number): Promise<FileSink>;
   /** A symbolic link, made in one step; `replace` puts it in place of a file or link. EXISTS. */
   link(name: string, target: string, mtime: number, replace: boolean): Promise<void>;
   /** All in it is done: its names are on disk. A directory of ours gets its attributes, another one with `force`. Closes it. */

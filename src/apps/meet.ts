@@ -2,11 +2,11 @@
 import { DcpipeError } from "../errors.ts";
 import type { Session } from "../session/session.ts";
 import type { Stream } from "../session/stream.ts";
-import { decodeHeader, encodeHeader, type StreamKind } from "../wire/header.ts";
+import { decodeHeader, encodeHeader, type StreamKind, type TargetKind } from "../wire/header.ts";
 import type { Role } from "../wire/hello.ts";
 
 /** What a program does with the first stream. */
-export type Purpose = Exclude<StreamKind, "connect" | "flow" | "remember">;
+export type Purpose = Exclude<StreamKind, TargetKind | "remember">;
 
 const COUNTERPART: Readonly<Record<Purpose, Purpose>> = {
   pipe: "pipe",

@@ -544,7 +544,7 @@ export class Receiver {
     this.#current = folder.path + name;
     const text = entry.kind === "text" && this.#options.ontext !== undefined;
     this.#arrival = new Arrival(
-      text ? undefined : async (from) => (await folder.open()).create(incoming.name, from),
+      text ? undefined : async (from) => (await folder.open()).create(incoming.name, from, entry.size),
       have?.digest ?? this.#options.createDigest(),
       entry.size,
       offset,

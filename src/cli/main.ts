@@ -60,6 +60,11 @@ const parser = yargs(words)
           describe: "host:port at a waiting forward, e.g. for ssh",
           requiresArg: true,
         })
+        .option("raw", {
+          type: "boolean",
+          default: false,
+          describe: "plain WebRTC, for a page or any other peer",
+        })
         .example("tar c photos | $0 pipe", "then there: dcpipe pipe TOKEN | tar x"),
     async (argv) => (await import("./pipe.ts")).runPipe(argv as unknown as PipeArguments),
   )

@@ -12,8 +12,11 @@ export interface Around {
   /** Fires at an interrupt. */
   readonly signal: AbortSignal;
   /** This session is to be told when the command is interrupted or fails. */
-  readonly hold: (session: Session) => void;
+  readonly hold: (session: Held) => void;
 }
+
+/** What is told of the end: a session, or a plain channel. */
+export type Held = Pick<Session, "abort" | "close" | "closed">;
 
 /** Runs `work` and ends the process with the documented status. */
 export async function runProcess(command: Command, work: (around: Around) => Promise<void>): Promise<never> {
@@ -23,7 +26,7 @@ export async function runProcess(command: Command, work: (around: Around) => Pro
   const stop = new AbortController();
   // It stops whatever is under way, and Node would warn of a leak on stderr.
   setMaxListeners(0, stop.signal);
-  const sessions = new Set<Session>();
+  const sessions = new Set<Held>();
   const watched = watchSignals(() => {
     ui.end();
     const hint = sessions.size > 0 ? command.hints?.INTERRUPTED : undefined;

@@ -6,7 +6,7 @@ import {
   escapeText,
   pair,
   randomCertificate,
-  type Certificate,
+  type PemCertificate,
   type OwnPart,
 } from "../index.ts";
 import type { Command, Met } from "./command.ts";
@@ -51,7 +51,7 @@ export async function remember(command: Command, met: Met, ui: Ui): Promise<void
   const { options } = command;
   const { session, role, verifier } = met;
   const name = met.peer === undefined ? options.remember : undefined;
-  const certificates = new Map<OwnPart, Certificate>();
+  const certificates = new Map<OwnPart, PemCertificate>();
   const ownPart = async (name: string): Promise<OwnPart> => {
     const certificate = await randomCertificate();
     const own = { name, fingerprint: certificate.fingerprint };

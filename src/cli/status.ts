@@ -68,6 +68,15 @@ const TRANSFER_HINTS: Hints = {
   CLOSED: AGAIN,
 };
 
+/** Plain WebRTC has neither codes, nor anything that comes back. */
+export const RAW_HINTS: Hints = {
+  PEER_GONE: "nothing resumes with --raw: start again on both sides",
+  INCOMPLETE: "nothing resumes with --raw: start again on both sides",
+  LIMIT: "let the other side wait for a word of yours now and then, or leave --raw out on both sides",
+  AUTH_FAILED: "start again on both sides, with a new offer",
+  PROTOCOL: "a=max-message-size of our description says what is taken",
+};
+
 export const SEND_HINTS: Hints = {
   ...TRANSFER_HINTS,
   EXISTS: "on the other side --overwrite, --rename or --skip say what to do, or another place with -o",

@@ -218,7 +218,7 @@ function readAnswers(waiting: Waiting, lines: Lines, ui: Ui): Promise<void> {
 }
 
 /** The first line on stdin that holds a token; what follows stays for the command. Undefined at the end of stdin. */
-function firstLine(signal: AbortSignal): Promise<string | undefined> {
+export function firstLine(signal: AbortSignal): Promise<string | undefined> {
   return new Promise((resolve) => {
     let text = "";
     const finish = (line: string | undefined): void => {

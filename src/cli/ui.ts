@@ -106,6 +106,11 @@ export class Ui {
     );
   }
 
+  /** An offer or answer of plain WebRTC: one line of its own, however long, and nothing around it. */
+  rawDescription(what: string, line: string): void {
+    this.#text(`${what}, one line:\n\n${line}\n`);
+  }
+
   /** Draws a QR code of a token. */
   async qr(text: string): Promise<void> {
     if (this.json || this.#quiet) return;

@@ -102,7 +102,7 @@ export interface ConnectionOptions {
   /** Milliseconds of reconnecting after which a vanished peer is given up; Infinity for never. */
   readonly reconnectMs: number;
   readonly onevent: (event: ConnectionEvent) => void;
-  /** Addresses of this side as they are found, for signalling that takes them one by one. */
+  /** Addresses of this side as they are found, for signalling that takes them one by one; an empty list when there are none. */
   readonly oncandidates?: ((candidates: readonly Candidate[]) => void) | undefined;
   /** A way to exchange addresses anew when all channels are lost. */
   readonly meetAgain?: ((events: MeetingEvents) => Meeting) | undefined;
@@ -524,7 +524,7 @@ export class Connection {
     this.#meeting = undefined;
   }
 
-  #networkChanged(addresses: ReadonlySet<string>): void {
+  #networkChanged(addresses: ReadonlySet<string> | undefined): void {
     this.#log("this machine's network has changed");
     void this.#direct.networkChanged(addresses);
     const session = this.#session;
@@ -532,16 +532,16 @@ export class Connection {
     const hosts = this.#direct.local.filter(
       ({ type, address }) => type === "host" && !LOOPBACK.test(address),
     );
-    if (!session.relayed && hosts.length > 0 && hosts.every(({ address }) => !addresses.has(address)))
-      session.drop("this machine has another address");
+    const gone = addresses && hosts.length > 0 && hosts.every(({ address }) => !addresses.has(address));
+    if (!session.relayed && gone) session.drop("this machine has another address");
     else session.probe();
   }
 
   // ---- what is told -------------------------------------------------------------------------------------------------
 
   #tell(candidates: readonly Candidate[]): void {
-    if (candidates.length === 0) return;
     this.#options.oncandidates?.(candidates);
+    if (candidates.length === 0) return;
     this.#meeting?.post(candidates);
     this.#signal({
       type: "CANDIDATES",
@@ -562,7 +562,7 @@ export class Connection {
     const { path: kind } = this;
     this.#toldPath = kind;
     const path = kind === "relay" ? this.#relay?.path : this.#direct.link?.peer.path();
-    if (path && path.remote.port > 0 && kind !== "relay") {
+    if (path && path.remote.port > 0 && path.remote.address !== "" && kind !== "relay") {
       // Where the packets really come from: the address to call when the connection must be made anew.
       this.#direct.learn([
         {

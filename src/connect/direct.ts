@@ -18,7 +18,7 @@ import { openLink, type Link, type LinkContext, type LinkTarget } from "./link.t
 import { FIRST_RELAY_EPOCH } from "./relay.ts";
 
 /** Life of one try. The waiting side renews below libjuice's 39.5 s; the joining side sooner, to keep its checks frequent. */
-const WAIT_MS = 35_000;
+export const WAIT_MS = 35_000;
 const JOIN_MS = 12_000;
 /**
  * Life of one try of a reconnect, and the least of it in round trips: a link that comes back is seen within this, and new addresses are
@@ -52,7 +52,7 @@ const MAX_KNOWN = MAX_CANDIDATES + 8;
 /** STUN and gathering together must not hold a token up for more than this. */
 export const GATHER_MS = 2000;
 /** Nor must TURN: a name, TCP, TLS and an allocation, through a proxy, are eight round trips. */
-const TURN_GATHER_MS = 3000;
+export const TURN_GATHER_MS = 3000;
 
 export interface StunServer {
   readonly host: string;
@@ -82,7 +82,7 @@ export interface DirectOptions {
   readonly candidates: readonly Candidate[];
   /** Whether addresses found later can be told: a token holds those of the start. */
   readonly trickles: boolean;
-  /** Addresses of this side as they are found. */
+  /** Addresses of this side as they are found; an empty list when a try has found none. */
   readonly onaddresses: (candidates: readonly Candidate[]) => void;
   readonly log: (text: string) => void;
 }
@@ -211,10 +211,10 @@ export class Direct {
     return fresh;
   }
 
-  /** This machine has these addresses now. */
-  async networkChanged(addresses: ReadonlySet<string>): Promise<void> {
+  /** This machine has these addresses now, as far as they can be known. */
+  async networkChanged(addresses: ReadonlySet<string> | undefined): Promise<void> {
     // One that comes beside the one that is in use changes nothing at the router.
-    if (this.#mappedFor === undefined || !addresses.has(this.#mappedFor)) this.#forgetMapping();
+    if (this.#mappedFor === undefined || !addresses?.has(this.#mappedFor)) this.#forgetMapping();
     this.outer = undefined;
     const stun = await this.#options.findStun();
     if (this.#abort.signal.aborted) return;
@@ -317,6 +317,7 @@ export class Direct {
   /** One try: undefined when its time was over or another was asked for. */
   async #try(epoch: number, hole: Hole | undefined): Promise<Channel | undefined> {
     const { context } = this.#options;
+    const known = [...this.#remote];
     const link = await openLink(context, {
       epoch,
       index: 0,
@@ -331,6 +332,8 @@ export class Direct {
     this.link = link;
     this.#linkTime = performance.now();
     if (!hole) {
+      // Some platforms take their time to make a connection, and addresses come meanwhile.
+      for (const candidate of this.#remote) if (!known.includes(candidate)) link.peer.addCandidate(candidate);
       link.peer.oncandidate = (candidate) => {
         this.#options.onaddresses([candidate]);
       };
@@ -369,7 +372,7 @@ export class Direct {
     return {
       ports: this.#port === undefined ? this.#options.ports : [this.#port, this.#port],
       stun: this.#stun,
-      candidates: this.#remote,
+      candidates: [...this.#remote],
     };
   }
 
@@ -413,6 +416,8 @@ export class Direct {
     // With relays only there is nothing to tell before one is there.
     if (relayOnly && link.peer.candidates.length === 0) await link.peer.gathered;
     const found = link.peer.candidates;
+    // As in a browser, which hides its own: whoever waits for them need not.
+    if (found.length === 0) this.#options.onaddresses([]);
     const socket = found.find(({ type }) => type === "host") ?? found[0];
     if (!socket) return;
     if (this.#pinned) this.#port ??= socket.port;

@@ -26,7 +26,7 @@ export class Lead {
     this.#give = give;
   }
 
-  /** These addresses of ours are on their way to the other side. */
+  /** These addresses of ours are on their way to the other side, or there are none. */
   tell(candidates: readonly Candidate[]): void {
     this.#addresses.push(...candidates);
     this.#told ??= performance.now();

@@ -82,6 +82,8 @@ export interface Platform {
   readonly createPeer: CreatePeer;
   /** A certificate with a random key. */
   readonly createCertificate: () => Promise<Certificate>;
+  /** The one whose key is made of these 48 bytes. Undefined where a key cannot be brought along: such a side cannot join by token. */
+  readonly certificateFromSeed?: ((seed: Uint8Array) => Certificate) | undefined;
   readonly openSocket: OpenSocket;
   /** Undefined where there is no way to call the local network, as in browsers. */
   readonly lan?: Lan | undefined;

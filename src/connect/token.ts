@@ -107,9 +107,14 @@ export async function listen(platform: Platform, options: ConnectOptions = {}): 
  * rest comes by `session`.
  */
 export function connect(platform: Platform, offerText: string, options: ConnectOptions = {}): Joining {
+  if (!platform.certificateFromSeed)
+    throw new DcpipeError(
+      "USAGE",
+      "a browser cannot join by token, which brings a key that no browser takes: use a code",
+    );
   const offer = decodeToken(offerText, "offer");
   const keys = new Keys(offer.secret);
-  const certificate = certificateFromSeed(keys.joiningSeed);
+  const certificate = platform.certificateFromSeed(keys.joiningSeed);
   const fingerprints = { waiting: offer.fingerprint, joining: certificate.fingerprint };
   const network = parseNetwork(options);
   const connection = new Connection({

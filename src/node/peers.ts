@@ -20,7 +20,7 @@ import {
 import { homedir } from "node:os";
 import { join, posix, win32 } from "node:path";
 import { DcpipeError } from "../errors.ts";
-import type { Certificate } from "../transport/certificate.ts";
+import type { PemCertificate } from "../transport/certificate.ts";
 
 /** What this machine keeps of a peer. */
 export interface PeerRecord {
@@ -31,7 +31,7 @@ export interface PeerRecord {
   /** Shared by both, 32 bytes. */
   readonly secret: Uint8Array;
   /** This machine's own, for this peer alone. */
-  readonly certificate: Certificate;
+  readonly certificate: PemCertificate;
   /** SHA-256 of the peer's certificate, 32 bytes. */
   readonly fingerprint: Uint8Array;
   /** What the peer calls itself, and this machine. From a peer: escape before showing. */

@@ -1,41 +1,20 @@
-/** The only file that knows node-datachannel (libdatachannel, libjuice): Peer and Channel on top of it. */
-import { createSocket } from "node:dgram";
-import { createRequire } from "node:module";
+/** Peer and Channel on top of node-datachannel. */
 import { isIPv4 } from "node:net";
-import { networkInterfaces } from "node:os";
-import type * as NodeDataChannel from "node-datachannel";
-import { DcpipeError } from "../errors.ts";
 import { LOW_WATER, type Channel } from "../transport/channel.ts";
 import { candidateLine, describe, MAX_MESSAGE_SIZE, parseCandidate } from "../transport/description.ts";
 import type { Candidate, Peer, PeerConfig, PeerPath, PeerState } from "../transport/peer.ts";
-import { flushed, openGateway, type Gateway } from "./turn/gateway.ts";
+import { findGround, isIPv6Only, usable, type Ground } from "./rtc/ground.ts";
+import {
+  load,
+  pemOf,
+  type DataChannel,
+  type PeerConnection,
+  type SelectedCandidateInfo,
+} from "./rtc/library.ts";
+import { flushed, type Gateway } from "./turn/gateway.ts";
 
 export { flushed };
-
-type Rtc = typeof NodeDataChannel;
-type DataChannel = NodeDataChannel.DataChannel;
-type PeerConnection = NodeDataChannel.PeerConnection;
-
-let loaded: Rtc | undefined;
-
-/** Loads the native module on first use: commands that never connect should not pay for it. */
-function load(): Rtc {
-  try {
-    loaded ??= createRequire(import.meta.url)("node-datachannel") as Rtc;
-    return loaded;
-  } catch (cause) {
-    throw new DcpipeError(
-      "NO_WEBRTC",
-      `the native module node-datachannel could not be loaded for ${process.platform} ${process.arch}`,
-      { cause },
-    );
-  }
-}
-
-/** Loads the native module ahead of its first use. Throws NO_WEBRTC. */
-export function preload(): void {
-  load();
-}
+export { preload } from "./rtc/library.ts";
 
 /**
  * Live connections. The native objects do not keep their JavaScript halves alive: an unreferenced connection or channel is
@@ -48,109 +27,13 @@ const live = new Set<NodePeer>();
  */
 export async function createPeer(config: PeerConfig): Promise<Peer> {
   load();
-  const bind = config.bind ?? ((await isLonely()) ? "127.0.0.1" : undefined);
-  const port = await freePort({ ...config, bind });
-  const gateway =
-    config.turn.length === 0
-      ? undefined
-      : await openGateway({
-          servers: config.turn,
-          near: isAny(bind) ? (isIPv6Only() ? "::1" : "127.0.0.1") : bind,
-          bind: isAny(config.bind) ? undefined : config.bind,
-          remotePassword: config.remote.pwd,
-          // Where no STUN server is heard, UDP does not get out.
-          neighbours: config.relayOnly || config.stun === undefined,
-          ports: config.ports,
-          onlog: config.onlog,
-        });
+  const ground = await findGround({ ...config, remotePassword: config.remote.pwd });
   try {
-    return new NodePeer(
-      { ...config, bind, stun: stunServer(config), ports: port === undefined ? undefined : [port, port] },
-      gateway,
-    );
+    return new NodePeer(config, ground);
   } catch (error) {
-    gateway?.close();
+    ground.gateway?.close();
     throw error;
   }
-}
-
-/** Whether all addresses are meant. */
-function isAny(bind: string | undefined): bind is undefined | "0.0.0.0" | "::" {
-  return bind === undefined || bind === "0.0.0.0" || bind === "::";
-}
-
-/** A TURN server that is called over UDP answers as a STUN server, too (RFC 8656, section 3); with relays only nobody asks. */
-function stunServer({ stun, turn, relayOnly }: PeerConfig): PeerConfig["stun"] {
-  return stun ?? (relayOnly ? undefined : turn.find(({ transport }) => transport === "udp"));
-}
-
-/** An interface that was just set up is seen by Node a while later, a second at most; looked at so often, in ms. */
-const SETTLE_MS = 1200;
-const LOOK_MS = 50;
-let settled = false;
-
-/** A machine without any network: the library finds no address there unless it is told to bind the loopback one. */
-async function isLonely(): Promise<boolean> {
-  for (let waited = 0; !settled && waited < SETTLE_MS && onlyLoopback(); waited += LOOK_MS)
-    await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
-  settled = true;
-  return onlyLoopback();
-}
-
-function onlyLoopback(): boolean {
-  return Object.values(networkInterfaces()).every((addresses) =>
-    addresses?.every(({ internal }) => internal),
-  );
-}
-
-/**
- * Whether this machine has IPv6 addresses and no others. The library takes no IPv4 address there, be it one of this machine: it looks
- * them up for the families that are in use (AI_ADDRCONFIG).
- */
-function isIPv6Only(): boolean {
-  const families = Object.values(networkInterfaces()).flatMap((addresses) =>
-    (addresses ?? []).filter(({ internal }) => !internal).map(({ family }) => family),
-  );
-  return families.includes("IPv6") && !families.includes("IPv4");
-}
-
-/**
- * A port of the wanted range that is free now. The native library must never try one that is taken, nor an address that is
- * not ours: it throws where nobody can catch, and the process ends.
- */
-async function freePort({ ports, bind }: PeerConfig): Promise<number | undefined> {
-  if (!ports && bind === undefined) return undefined;
-  const [first, last] = ports ?? [0, 0];
-  // A closed connection's socket lives on for some milliseconds.
-  for (const patience of first === last ? RELEASE_MS : [0]) {
-    for (let port = first; port <= last; port++) {
-      if (await bindable(port, bind)) return port === 0 ? undefined : port;
-    }
-    await new Promise((resolve) => setTimeout(resolve, patience));
-  }
-  const where = `${bind ?? ""}${bind !== undefined && ports ? ", " : ""}${ports ? `port ${first === last ? first : `${first}-${last}`}` : ""}`;
-  throw new DcpipeError("USAGE", `cannot bind UDP ${where}: in use, or not an address of this machine`);
-}
-
-/** Waits between looks at a port that was ours a moment ago; two seconds in all. */
-const RELEASE_MS = [1, 2, 5, 10, 20, 50, 100, 200, 400, 600, 600];
-
-function bindable(port: number, address: string | undefined): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = createSocket(address === undefined || !address.includes(":") ? "udp4" : "udp6");
-    const done = (free: boolean): void => {
-      socket.removeAllListeners();
-      socket.close(() => {
-        resolve(free);
-      });
-    };
-    socket.once("error", () => {
-      done(false);
-    });
-    socket.bind({ port, address, exclusive: true }, () => {
-      done(true);
-    });
-  });
 }
 
 class NodePeer implements Peer {
@@ -169,28 +52,16 @@ class NodePeer implements Peer {
   #gathered!: () => void;
   #closing = false;
 
-  constructor(config: PeerConfig, gateway: Gateway | undefined) {
+  constructor(config: PeerConfig, { settings, gateway }: Ground) {
     this.#gateway = gateway;
     this.gathered = new Promise((resolve) => (this.#gathered = resolve));
     const { local, remote } = config;
+    const { certificatePem, keyPem } = pemOf(local.certificate);
     this.#relayOnly = config.relayOnly;
     this.#connection = new (load().PeerConnection)("dcpipe", {
-      iceServers: [
-        ...(config.stun ? [{ hostname: config.stun.host, port: config.stun.port }] : []),
-        ...(gateway?.endpoints ?? []).map(({ host, port, username, password }) => ({
-          hostname: host,
-          port,
-          username,
-          password,
-          relayType: "TurnUdp" as const,
-        })),
-      ],
-      ...(config.bind === undefined ? {} : { bindAddress: config.bind }),
-      ...(config.ports ? { portRangeBegin: config.ports[0], portRangeEnd: config.ports[1] } : {}),
-      iceTransportPolicy: config.relayOnly ? "relay" : "all",
-      disableAutoNegotiation: true,
-      certificatePemFile: local.certificate.certificatePem,
-      keyPemFile: local.certificate.keyPem,
+      ...settings,
+      certificatePemFile: certificatePem,
+      keyPemFile: keyPem,
       maxMessageSize: MAX_MESSAGE_SIZE,
       mtu: config.mtu,
     });
@@ -291,7 +162,7 @@ class NodePeer implements Peer {
     const pair = this.#connection.getSelectedCandidatePair();
     if (!pair) return undefined;
     // The library knows no IPv4 address on a machine that has none, though it goes through a TURN server to one.
-    const end = ({ address, port, type }: NodeDataChannel.SelectedCandidateInfo): PeerPath["local"] => ({
+    const end = ({ address, port, type }: SelectedCandidateInfo): PeerPath["local"] => ({
       ...(port > 0 ? { address, port } : (this.#candidateOf(type) ?? { address: "unknown", port: 0 })),
       type,
     });
@@ -438,18 +309,4 @@ class NodeChannel implements Channel {
     this.#early = [];
     this.onclose?.();
   }
-}
-
-/** Interfaces of containers and virtual machines: their addresses lead nowhere from another machine. */
-const BRIDGES =
-  /^(docker\d|br-[0-9a-f]{12}$|virbr\d|lxcbr\d|lxdbr\d|podman\d|cni\d|cni-|flannel|cali|vethernet|vmnet\d|vboxnet\d)/i;
-
-/** Whether another machine could use this address of ours. */
-function usable({ type, address }: Candidate): boolean {
-  if (type !== "host") return true;
-  if (/^(169\.254\.|fe[89ab]|127\.|::1$)/i.test(address)) return false;
-  for (const [name, addresses] of Object.entries(networkInterfaces())) {
-    if (BRIDGES.test(name) && addresses?.some((entry) => entry.address === address)) return false;
-  }
-  return true;
 }

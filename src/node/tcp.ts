@@ -6,7 +6,7 @@ import type { Address, Connection, Listener } from "../apps/forward/network.ts";
 import { DcpipeError } from "../errors.ts";
 import { bindAll, type Bound, type HostPlace, type Place } from "./net/bind.ts";
 import { adopt, ByteSocket, WRITE_AHEAD } from "./net/bytesocket.ts";
-import { connectionFailure, formatHost, shortage, systemCode } from "./net/failure.ts";
+import { connectionFailure, formatHost, shortage, systemCode, unixFailure } from "./net/failure.ts";
 import { MAX_SOCKET_PATH, prepareSocketFile } from "./net/unix.ts";
 
 /** For a target that does not answer at all. The system would try for two minutes, and nobody waits that long. */
@@ -247,19 +247,6 @@ function dialOnce(
     if (address.type === "unix") socket.connect({ path: address.path });
     else socket.connect({ host: address.address, port: address.port });
   });
-}
-
-function unixFailure(cause: unknown, where: string): DcpipeError {
-  switch (systemCode(cause)) {
-    case "ENOENT":
-    case "ENOTDIR":
-      return new DcpipeError("CONNECTION_REFUSED", `there is no socket ${where}`, { cause });
-    case "EACCES":
-    case "EPERM":
-      return new DcpipeError("IO", `no permission to connect to ${where}`, { cause });
-    default:
-      return connectionFailure(cause, where);
-  }
 }
 
 function unanswered(where: string): DcpipeError {

@@ -12,8 +12,8 @@ const { O_NONBLOCK: NON_BLOCKING = 0 } = constants as Partial<typeof constants>;
 
 /** FIFOs and files tell nobody when they change, everywhere; looking twenty times a second costs nothing. */
 const POLL_MS = 50;
-/** A token and its line end; a longer file is something else. */
-const MAX_BYTES = 8192;
+/** A token and its line end, or a description with its candidates; a longer file is something else. */
+const MAX_BYTES = 65_536;
 /** A writer that does not rename may be caught half-way: what is no whole line is looked at again for so long. */
 const SETTLE_MS = 1000;
 /** An offer in a FIFO is given again, to whoever reads then, until it is taken up. */

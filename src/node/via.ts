@@ -19,7 +19,12 @@ export interface Via {
   kill: () => void;
 }
 
-export function runVia(command: string, isToken: (line: string) => boolean): Via {
+/** `onmore` is given the lines behind the offer, until it is released. */
+export function runVia(
+  command: string,
+  isToken: (line: string) => boolean,
+  onmore: (line: string) => void = () => undefined,
+): Via {
   const child = spawn(command, { shell: true, stdio: ["pipe", "pipe", "inherit"] });
   let released = false;
   child.stdin.on("error", () => undefined);
@@ -33,7 +38,9 @@ export function runVia(command: string, isToken: (line: string) => boolean): Via
         resolve(line);
       } else if (released) {
         process.stderr.write(`${line}\n`);
-      } else if (!found && ++lines > MAX_LINES) {
+      } else if (found) {
+        onmore(line);
+      } else if (++lines > MAX_LINES) {
         child.kill();
         reject(new DcpipeError("SIGNALLING", "the --via command prints no token"));
       }

@@ -72,8 +72,9 @@ export class Inbound {
     return this.#ended;
   }
 
-  /** Grants a first, larger window. */
+  /** Grants a first, larger window, unless all that is to come has its credit. */
   welcome(window: number): void {
+    if (this.#ended || (this.#final !== undefined && this.#final <= this.limit)) return;
     if (window > this.#window) this.#window += this.#owner.budget(Math.floor(window) - this.#window);
     this.limit = this.#window;
     if (this.limit > INITIAL_WINDOW) this.#owner.grant(this.limit);

@@ -13,6 +13,8 @@ export interface Notice {
   readonly bytes: Uint8Array;
   /** Worth nothing on another lane: not sent again. */
   readonly once?: boolean;
+  /** It opens this stream. */
+  readonly opens?: Stream;
   /** Runs when it has gone out on a lane. */
   sent?: (lane: Lane) => void;
   /** Runs when the other side is known to have it. */

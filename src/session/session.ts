@@ -297,6 +297,7 @@ export class Session implements SessionEvents {
     this.#adopt(stream);
     this.#notices.push({
       bytes: encodeFrame({ type: "OPEN", stream: stream.id, header }),
+      opens: stream,
       sent: (lane) => {
         if (stream.openedOn !== "known") stream.openedOn = lane.id;
       },
@@ -514,7 +515,8 @@ export class Session implements SessionEvents {
       for (const stream of this.#ready) {
         const free = lane.packet - writer.length - dataOverhead(stream.id, stream.offset);
         if (free < 64) break;
-        if (!this.#mayGo(stream)) continue;
+        // What a stream begins with follows its OPEN in one packet.
+        if (!this.#mayGo(stream) && !notices.some(({ opens }) => opens === stream)) continue;
         // Bulk lanes take no data of a stream that the other side may not know yet.
         const byBulk =
           !alone && stream.openedOn === "known" && (sent >= CONTROL_BURST || !stream.interactive);
@@ -799,7 +801,10 @@ export class Session implements SessionEvents {
     this.#peerStreams++;
     const stream = new Stream(this.#owner, id, header.slice(), "known");
     this.#adopt(stream);
-    this.#welcome(stream);
+    // After the rest of the message: what comes whole in it needs no more credit.
+    queueMicrotask(() => {
+      if (this.#streams.get(id) === stream) this.#welcome(stream);
+    });
     if (this.#diversion?.(stream) === true) return;
     const claimant = this.#claimants.shift();
     if (claimant) claimant.resolve(stream);

@@ -88,7 +88,7 @@ export class SealedMailbox {
   }
 
   post(candidates: readonly Candidate[]): void {
-    if (this.#mailbox.closed) return;
+    if (this.#mailbox.closed || candidates.length === 0) return;
     const sealed = this.#seal.seal(this.#mailbox.next, encodeAddresses(candidates));
     this.#mailbox.post(encodeIntroduction({ type: "SEALED", ...sealed }));
   }

@@ -1,5 +1,5 @@
 /**
- * A WebSocket to a rendezvous, as the rest of the house sees it. An adapter (node/websocket.ts) implements it.
+ * A WebSocket to a rendezvous, as the rest of the house sees it. An adapter (node/websocket.ts, browser/websocket.ts) implements it.
  */
 
 export interface Socket {

@@ -9,13 +9,21 @@
 import { p256 } from "@noble/curves/nist.js";
 import { sha256 } from "@noble/hashes/sha2.js";
 
+/**
+ * What a side proves itself with. The fingerprint is all that the core knows of it: how certificate and key are kept is between those
+ * adapters of a platform that make certificates and those that use them.
+ */
 export interface Certificate {
+  /** SHA-256 over the DER certificate, 32 bytes: the DTLS fingerprint (RFC 8122, section 5). */
+  readonly fingerprint: Uint8Array;
+}
+
+/** One whose key is text: it can be made of a seed, and stored. Browsers show nobody their keys, and take none. */
+export interface PemCertificate extends Certificate {
   /** X.509 certificate, PEM. */
   readonly certificatePem: string;
   /** PKCS #8 private key, PEM. */
   readonly keyPem: string;
-  /** SHA-256 over the DER certificate, 32 bytes: the DTLS fingerprint (RFC 8122, section 5). */
-  readonly fingerprint: Uint8Array;
 }
 
 /** Seed bytes asked of the caller: 16 more than the order of P-256, so that the reduction is unbiased (FIPS 186-5, A.2.1). */
@@ -29,7 +37,7 @@ const PRECOMPUTED_BITS = 4;
 let prepared = false;
 
 /** The certificate whose key is `seed` (48 uniform bytes) reduced into the group. */
-export function certificateFromSeed(seed: Uint8Array): Certificate {
+export function certificateFromSeed(seed: Uint8Array): PemCertificate {
   if (!prepared) p256.Point.BASE.precompute(PRECOMPUTED_BITS);
   prepared = true;
   const secretKey = p256.utils.randomSecretKey(seed);
@@ -42,7 +50,7 @@ export function certificateFromSeed(seed: Uint8Array): Certificate {
 }
 
 /** A certificate with a random key, by the platform's own cryptography: a tenth of the time. */
-export async function randomCertificate(): Promise<Certificate> {
+export async function randomCertificate(): Promise<PemCertificate> {
   const algorithm = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" };
   const { privateKey, publicKey } = await crypto.subtle.generateKey(algorithm, true, ["sign", "verify"]);
   const [key, point] = await Promise.all([
@@ -71,7 +79,7 @@ function toBeSigned(publicKey: Uint8Array): Uint8Array<ArrayBuffer> {
   );
 }
 
-function certificate(body: Uint8Array, signature: Uint8Array, key: Uint8Array): Certificate {
+function certificate(body: Uint8Array, signature: Uint8Array, key: Uint8Array): PemCertificate {
   const der = sequence(body, sequence(ECDSA_WITH_SHA256), bitString(signature));
   return {
     certificatePem: pem("CERTIFICATE", der),

@@ -18,6 +18,21 @@ export interface Channel {
   close(): void;
 }
 
+/** A data channel to anybody's WebRTC: neither end knows of a message that follows the last one. */
+export interface RawChannel extends Omit<Channel, "packet" | "close"> {
+  /** Bytes of the longest message that the other side takes. */
+  readonly maxMessageSize: number;
+  /** Whether the other side has fallen silent, rather than closed; false as long as the channel is open. */
+  readonly silent: boolean;
+  /** What a message above the limit that we announced is: the library cuts it. */
+  onoversize: (() => void) | undefined;
+  /**
+   * Closes behind everything that was sent. True when the other side's SCTP has acknowledged all of it (RFC 8831, section
+   * 6.7: it resets its stream after the last message), false when the connection ended before, or that took too long.
+   */
+  finish(): Promise<boolean>;
+}
+
 /** Senders pause above this: more only adds latency and memory (measured: 1 MiB is as fast as 4). */
 export const HIGH_WATER = 1024 * 1024;
 export const LOW_WATER = HIGH_WATER / 4;

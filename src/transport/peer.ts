@@ -1,6 +1,6 @@
 /**
  * One WebRTC peer connection with one negotiated data channel (id 0), or two, as the rest of the house sees it. An adapter
- * (node/rtc.ts, one day browser/rtc.ts) implements it; nothing above knows whose WebRTC it is.
+ * (node/rtc.ts, browser/rtc.ts) implements it; nothing above knows whose WebRTC it is.
  *
  *   create --> gathering --> checking --> connected --> open --> closed
  *                               |  ICE       |  DTLS, SCTP
@@ -9,8 +9,10 @@
  * A connection is used once: there is no ICE restart below us, so every new try is a new Peer with the same or new
  * credentials. Both descriptions are set at creation, before the other side can send a check.
  */
+import type { DcpipeError } from "../errors.ts";
 import type { Certificate } from "./certificate.ts";
-import type { Channel } from "./channel.ts";
+import type { Channel, RawChannel } from "./channel.ts";
+import type { Description } from "./sdp.ts";
 
 /** An address of one end (RFC 8445, section 5.1), UDP only. */
 export interface Candidate {
@@ -62,7 +64,7 @@ export interface PeerConfig {
   readonly onlog?: ((text: string) => void) | undefined;
 }
 
-/** How the packets go, as ICE sees it. */
+/** How the packets go, as ICE sees it. Browsers keep some addresses to themselves: "", or a name of multicast DNS. */
 export interface PeerPath {
   readonly local: { readonly address: string; readonly port: number; readonly type: string };
   readonly remote: { readonly address: string; readonly port: number; readonly type: string };
@@ -92,3 +94,38 @@ export interface Peer {
 
 /** Makes a Peer; waits until the wanted port is free. Throws USAGE when it cannot be had. */
 export type CreatePeer = (config: PeerConfig) => Promise<Peer>;
+
+/** What plain WebRTC is made of: the other side's part comes later, or not at all. */
+export interface RawPeerConfig extends Pick<
+  PeerConfig,
+  "type" | "local" | "ports" | "bind" | "stun" | "turn" | "relayOnly" | "onlog"
+> {
+  /** Of the channel, when this side makes the offer. */
+  readonly label: string;
+}
+
+export interface RawPeer {
+  /** Resolves when no more local addresses are to be expected. Never rejects. */
+  readonly gathered: Promise<void>;
+  /** Whether a path has been found. */
+  readonly connected: boolean;
+  /** The UDP port that is in use, undefined before it is known. */
+  readonly port: number | undefined;
+  /** Our SDP with the addresses known by now. For an answer, `accept` comes first. */
+  describe(): string;
+  /** Takes the other side's description, once. Throws TOKEN_MALFORMED when the library does not like it. */
+  accept(remote: Description): void;
+  /** Takes a candidate attribute; what is none, or cannot be used, is passed over. */
+  addCandidate(line: string): void;
+  /** The channel is open: the one we made, or the first that came. */
+  onchannel: ((channel: RawChannel) => void) | undefined;
+  /** The connection is gone before there was a channel. */
+  onlost: ((error: DcpipeError) => void) | undefined;
+  path(): PeerPath | undefined;
+  readonly rtt: number | undefined;
+  /** Idempotent. What is in flight is lost. */
+  close(): void;
+}
+
+/** Makes a RawPeer; waits until the wanted port is free. Throws USAGE when it cannot be had. */
+export type CreateRawPeer = (config: RawPeerConfig) => Promise<RawPeer>;

@@ -1,2 +1,2 @@
-/** Tells of each change of this machine's addresses, and of its waking up; returns how to stop. */
-export type WatchNetwork = (onchange: (addresses: ReadonlySet<string>) => void) => () => void;
+/** Tells of each change of this machine's addresses, undefined where nobody may know them, and of its waking up; returns how to stop. */
+export type WatchNetwork = (onchange: (addresses: ReadonlySet<string> | undefined) => void) => () => void;

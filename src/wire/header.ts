@@ -6,6 +6,7 @@
  *             connect 0x05 | target      a connection of bytes to that target (section 9.2)
  *             flow    0x06 | target      datagrams to that target (section 9.3)
  *             remember 0x07              the two pin each other's keys (section 10.1)
+ *             http    0x08 | target      a request, or a WebSocket, to that target (section 9.4)
  *
  *   target:   0x00 | host text | port u16      a name or an address, and a port
  *             0x01 | path text                 a unix socket, or a named pipe of Windows
@@ -20,7 +21,10 @@ export type Target =
 
 export type StreamHeader =
   | { readonly kind: "pipe" | "send" | "receive" | "forward" | "remember" }
-  | { readonly kind: "connect" | "flow"; readonly target: Target };
+  | { readonly kind: TargetKind; readonly target: Target };
+
+/** Streams to a target, which come after a forward from either side. */
+export type TargetKind = "connect" | "flow" | "http";
 
 export type StreamKind = StreamHeader["kind"];
 
@@ -35,11 +39,12 @@ const KINDS: readonly (StreamKind | undefined)[] = [
   "connect",
   "flow",
   "remember",
+  "http",
 ];
 
 export function encodeHeader(header: StreamHeader): Uint8Array {
   const writer = new Writer(8).u8(KINDS.indexOf(header.kind));
-  if (header.kind === "connect" || header.kind === "flow") writeTarget(writer, header.target);
+  if ("target" in header) writeTarget(writer, header.target);
   return writer.finish();
 }
 
@@ -50,7 +55,9 @@ export function decodeHeader(bytes: Uint8Array): StreamHeader {
   const kind = KINDS[number];
   if (!kind) throw protocolError(`unknown kind of stream ${number}`);
   const header: StreamHeader =
-    kind === "connect" || kind === "flow" ? { kind, target: readTarget(reader) } : { kind };
+    kind === "connect" || kind === "flow" || kind === "http"
+      ? { kind, target: readTarget(reader) }
+      : { kind };
   reader.end();
   return header;
 }

@@ -4,6 +4,7 @@ import { fileURLToPath } from "node:url";
 import * as drive from "./drive.js";
 import { FILES_ROWS, FULL_FILES, QUICK_FILES } from "./files-rows.js";
 import { FORWARD_ROWS, FULL_FORWARD, QUICK_FORWARD } from "./forward-rows.js";
+import { FULL_HTTP, HTTP_ROWS, QUICK_HTTP } from "./http-rows.js";
 import { measureFarApart, measureFirstByte, measureOnVeth } from "./meeting.js";
 import { MTU_ROWS } from "./mtu-rows.js";
 import { RELAY_ROWS } from "./relay-rows.js";
@@ -28,6 +29,7 @@ const { MIB } = drive;
  * @property {{ seconds: number, visitors: number, hold: number }} rendezvous seconds of each load; how many wait, and how long
  * @property {import("./files-rows.js").FilesScale} files
  * @property {import("./forward-rows.js").ForwardScale} forward
+ * @property {import("./http-rows.js").HttpScale} http
  *
  * @typedef {object} Row
  * @property {string} name for --only
@@ -51,6 +53,7 @@ export const FULL = {
   rendezvous: { seconds: 20, visitors: 10_000, hold: 35 },
   files: FULL_FILES,
   forward: FULL_FORWARD,
+  http: FULL_HTTP,
 };
 
 /** @type {Scale} */
@@ -68,6 +71,7 @@ export const QUICK = {
   rendezvous: { seconds: 3, visitors: 1000, hold: 1 },
   files: QUICK_FILES,
   forward: QUICK_FORWARD,
+  http: QUICK_HTTP,
 };
 
 const WAN_HOW =
@@ -367,4 +371,5 @@ export const ROWS = [
   ...RELAY_ROWS,
   ...FILES_ROWS,
   ...FORWARD_ROWS,
+  ...HTTP_ROWS,
 ];

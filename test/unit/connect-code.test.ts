@@ -103,6 +103,35 @@ describe("an honest rendezvous", () => {
     }
   });
 
+  test("works where one side is told nothing of its own addresses", async () => {
+    for (const discreet of [near, far]) {
+      discreet.discreet = discreet.hidden = true;
+      const first = await waiting();
+      const second = joining(first.code);
+      expect(
+        await within(
+          Promise.all([first.session, second.session]).then(() => "met"),
+          3000,
+        ),
+      ).toBe("met");
+      discreet.discreet = discreet.hidden = false;
+    }
+  });
+
+  test("works with addresses that come while a connection is made", async () => {
+    // The joining side's only hope: it is not found.
+    far.hidden = true;
+    far.slowness = 500;
+    const first = await waiting();
+    const second = joining(first.code);
+    expect(
+      await within(
+        Promise.all([first.session, second.session]).then(() => "met"),
+        3000,
+      ),
+    ).toBe("met");
+  });
+
   test("sees neither the words nor an address", async () => {
     const first = await waiting();
     const second = joining(first.code);

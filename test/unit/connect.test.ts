@@ -121,6 +121,12 @@ describe("meeting", () => {
     await within(Promise.all([first.session, second.session]), 13_000);
   });
 
+  test("not where keys cannot be brought along, as in a browser", async () => {
+    const { offer } = await waiting();
+    const platform = { ...far.platform, certificateFromSeed: undefined };
+    expect(() => connect(platform, offer)).toThrow(expect.objectContaining({ code: "USAGE" }) as Error);
+  });
+
   test("and never, where neither can be", async () => {
     near.hidden = far.hidden = true;
     const first = await waiting({ timeout: 100 });

@@ -92,7 +92,7 @@ class EtherPeer implements Peer {
     const port = config.ports?.[0] ?? host.nextPort++;
     this.gathered = new Promise((resolve) => {
       setTimeout(() => {
-        this.candidates.push({ type: "host", address: host.address, port });
+        if (!host.discreet) this.candidates.push({ type: "host", address: host.address, port });
         for (const candidate of this.candidates) this.oncandidate?.(candidate);
         resolve();
       }, 1);
@@ -181,6 +181,10 @@ export class Host {
   hidden = false;
   /** What it says is lost; its checks find others all the same. */
   mute = false;
+  /** Its peers tell nobody where they are, not even itself, as in a browser. */
+  discreet = false;
+  /** Milliseconds for which a connection is made, from the description that it had at first. */
+  slowness = 0;
   /** The address or port that is asked for cannot be had. */
   unbindable = false;
   nextPort = 5000;
@@ -201,11 +205,15 @@ export class Host {
         void peer.gathered.then(() => {
           this.ether.look();
         });
-        return Promise.resolve(peer);
+        return new Promise((resolve) => {
+          if (this.slowness === 0) resolve(peer);
+          else setTimeout(resolve, this.slowness, peer);
+        });
       },
       // The platform's own runs beside the event loop, in real time.
       createCertificate: () =>
         Promise.resolve(certificateFromSeed(crypto.getRandomValues(new Uint8Array(CERTIFICATE_SEED_SIZE)))),
+      certificateFromSeed,
       findStunServer: () => Promise.resolve(undefined),
       openSocket: () => Promise.reject(new DcpipeError("SIGNALLING", "there is no rendezvous")),
     };

@@ -24,7 +24,9 @@ interface Room {
   readonly apart?: boolean;
 }
 
+/** The core runs anywhere; the rooms of browsers run where there is nothing of Node. */
 const CORE = ["errors", "wire", "transport", "session", "signalling", "connect", "apps", "doctor"];
+const BROWSER = ["browser", "browser.ts"];
 
 const ROOMS: Readonly<Record<string, Room>> = {
   errors: { imports: [], packages: [] },
@@ -36,13 +38,19 @@ const ROOMS: Readonly<Record<string, Room>> = {
     packages: ["@noble/ciphers", "@noble/curves", "@noble/hashes"],
   },
   connect: { imports: ["errors", "wire", "transport", "session", "signalling"], packages: [] },
-  apps: { imports: ["errors", "wire", "session"], packages: ["@noble/hashes"] },
+  apps: { imports: ["errors", "wire", "session", "transport/channel.ts"], packages: ["@noble/hashes"] },
   doctor: { imports: ["errors", "wire"], packages: [] },
   node: {
     imports: ["errors", "transport"],
     types: ["apps", "signalling", "doctor"],
     node: true,
     packages: ["node-datachannel", "ws", "proxy-from-env", "multicast-dns"],
+    apart: true,
+  },
+  browser: {
+    imports: ["errors", "transport"],
+    types: ["apps", "signalling"],
+    packages: ["@noble/hashes"],
     apart: true,
   },
   lan: { imports: ["errors", "node", "server"], types: ["connect"], packages: [] },
@@ -60,6 +68,10 @@ const ROOMS: Readonly<Record<string, Room>> = {
       "lan",
     ],
     node: true,
+    packages: [],
+  },
+  "browser.ts": {
+    imports: ["errors", "wire", "transport", "session", "signalling", "connect", "apps", "browser"],
     packages: [],
   },
   server: { imports: ["errors", "wire"], node: true, packages: ["ws", "@redis/client"] },
@@ -126,8 +138,9 @@ function importsOf(file: string): Import[] {
 
 const imports = files.flatMap(importsOf);
 
-/** "session/stream.ts" lives in session, "index.ts" is a room of its own. */
+/** "session/stream.ts" lives in session, "index.ts" is a room of its own; so is "browser.ts", beside the one that has its name. */
 function roomOf(file: string): string {
+  if (file in ROOMS) return file;
   return file.includes("/") ? file.slice(0, file.indexOf("/")) : file.replace(/\.ts$/, "");
 }
 
@@ -182,14 +195,14 @@ describe("rooms", () => {
     expect(Object.keys(ROOMS)).toContain(roomOf(file));
   });
 
-  test("the core imports nothing of Node", () => {
-    const core = imports.filter(({ from }) => CORE.includes(roomOf(from)));
+  test("neither the core nor what runs in browsers imports anything of Node", () => {
+    const core = imports.filter(({ from }) => [...CORE, ...BROWSER].includes(roomOf(from)));
     expect(core.filter(({ specifier }) => isNode(specifier))).toEqual([]);
   });
 
   test("one file owns node-datachannel", () => {
     const owners = imports.filter(({ specifier }) => packageOf(specifier) === "node-datachannel");
-    expect([...new Set(owners.map(({ from }) => from))]).toEqual(["node/rtc.ts"]);
+    expect([...new Set(owners.map(({ from }) => from))]).toEqual(["node/rtc/library.ts"]);
   });
 
   test.each([
@@ -223,6 +236,13 @@ describe("rooms", () => {
     ["node/rtc.ts", "./stun.ts", false],
     ["node/nat.ts", "./stun.ts", true],
     ["node/nat.ts", "../doctor/nat.ts", false],
+    ["browser/rtc.ts", "../node/names.ts", true],
+    ["browser/websocket.ts", "./rtc.ts", true],
+    ["browser/rtc.ts", "./rtc/certificate.ts", undefined],
+    ["browser.ts", "./node/rtc.ts", false],
+    ["browser.ts", "node:fs", false],
+    ["browser.ts", "./browser/rtc.ts", undefined],
+    ["index.ts", "./browser/rtc.ts", false],
     ["doctor/verdict.ts", "../connect/servers.ts", true],
     ["node/disk/hold.ts", "../target.ts", false],
     ["node/target.ts", "./disk/directory.ts", undefined],
@@ -266,7 +286,9 @@ describe("docs/architecture.md", () => {
 
   function names(cell: string): string[] {
     const words = cell.match(/[A-Za-z][\w./-]*/g) ?? [];
-    const bare = words.map((word) => word.replace(/^src\//, "").replace(/[/.]+$|\.ts$/g, ""));
+    const bare = words.map((word) =>
+      word in ROOMS ? word : word.replace(/^src\//, "").replace(/[/.]+$|\.ts$/g, ""),
+    );
     return bare.map((word) => word.split("/")[0] ?? "").filter((word) => word in ROOMS);
   }
 

@@ -14,6 +14,7 @@ import { decodeFrames, FRAME, REASONS, writeFrame, type Frame } from "../../src/
 import { decodeRecord, encodeRecord } from "../../src/wire/file.ts";
 import { decodeForwardRecord, encodeForwardRecord, MAX_FORWARD_RECORD } from "../../src/wire/forward.ts";
 import { decodeHeader, encodeHeader } from "../../src/wire/header.ts";
+import { decodeHttpRecord, encodeHttpRecord, MAX_HTTP_RECORD } from "../../src/wire/http.ts";
 import {
   decodeHello,
   decodeReady,
@@ -51,6 +52,7 @@ const LAYERS = [
   "lane",
   "record",
   "forward",
+  "http",
   "token",
   "code",
   "rendezvous",
@@ -212,6 +214,12 @@ function forward(body: Uint8Array): Outcome {
   return { value, again: hex(reader.take(reader.varint(MAX_FORWARD_RECORD))) };
 }
 
+function http(body: Uint8Array): Outcome {
+  const value = by("http", () => decodeHttpRecord(body));
+  const reader = new Reader(encodeHttpRecord(value));
+  return { value, again: hex(reader.take(reader.varint(MAX_HTTP_RECORD))) };
+}
+
 /** A run of CPace, from both ends. */
 function cpace(body: string): Outcome {
   const given = new Map(
@@ -370,6 +378,7 @@ const INPUTS: Readonly<Record<string, (body: string) => Outcome>> = {
   lane: (body) => lane(bytes(body)),
   record: (body) => record(bytes(body)),
   forward: (body) => forward(bytes(body)),
+  http: (body) => http(bytes(body)),
   offer: (body) => pasted(body, "offer"),
   answer: (body) => pasted(body, "answer"),
   cpace,

@@ -1,9 +1,10 @@
 /**
- * What a forward needs of the machine it runs on: connections, listeners, datagrams, names. node/tcp.ts, node/udp.ts and
- * node/names.ts bring them.
+ * What a forward needs of the machine it runs on: connections, listeners, datagrams, names, HTTP. node/tcp.ts, node/udp.ts,
+ * node/names.ts and node/http.ts bring them.
  */
 import type { DcpipeError } from "../../errors.ts";
 import type { Place } from "../../wire/forward.ts";
+import type { HttpClient } from "../http/client.ts";
 
 /** Where to dial: an IP address (no name) and a port, or the path of a unix socket. */
 export type Address =
@@ -77,4 +78,6 @@ export interface Network {
   ): Promise<DatagramSocket>;
   /** The IP addresses a name stands for, in the order of preference; an address stands for itself. Rejects with NAME_UNKNOWN. */
   resolve(host: string): Promise<readonly string[]>;
+  /** Asks targets by HTTP. A network without it serves no streams of kind `http`. */
+  createHttpClient?(): Promise<HttpClient>;
 }

@@ -2,7 +2,7 @@
  * One session of a forward: what the other side asks of us is served, what we ask of it is asked.
  *
  *   joining side opens the control stream --> both: OFFER ..., OFFERED, LISTEN ...  <--> LISTENING | FAILED
- *   either side opens `connect` and `flow` streams to targets of the other
+ *   either side opens `connect`, `flow` and `http` streams to targets of the other
  *
  * A peer without a control stream (dcpipe pipe --target) is served all the same.
  */
@@ -14,6 +14,8 @@ import { REASONS } from "../../wire/frame.ts";
 import { decodeHeader, encodeHeader, type StreamHeader, type Target } from "../../wire/header.ts";
 import type { Role } from "../../wire/hello.ts";
 import { isReason } from "../endpoints.ts";
+import type { HttpClient } from "../http/client.ts";
+import { acceptHttp, type HttpAcceptor } from "../http/serving.ts";
 import { acceptConnection, acceptFlow, type Acceptor } from "./accepting.ts";
 import { Control } from "./control.ts";
 import type { Listening } from "./listening.ts";
@@ -40,6 +42,7 @@ export class ForwardSession {
   readonly #asked = new Map<number, Forward>();
   readonly #listening = new Set<Listening>();
   #control: Control | undefined;
+  #client: Promise<HttpClient> | undefined;
   #requests = 0;
   #offers: Offer[] = [];
   /** Rejects when a listener that we asked for cannot be had. */
@@ -77,6 +80,9 @@ export class ForwardSession {
       throw reason;
     } finally {
       for (const listening of this.#listening) void listening.close();
+      void this.#client?.then((client) => {
+        client.close();
+      });
     }
   }
 
@@ -111,6 +117,7 @@ export class ForwardSession {
     }
     if (header.kind === "connect") void acceptConnection(stream, header.target, this.#acceptor);
     else if (header.kind === "flow") void acceptFlow(stream, header.target, this.#acceptor);
+    else if (header.kind === "http") void acceptHttp(stream, header.target, this.#acceptor);
     else if (header.kind === "forward") {
       if (this.#role === "waiting" && !this.#control) this.#begin(stream);
       else void this.#session.abort("PROTOCOL", "a second stream of what is offered and asked for");
@@ -124,12 +131,13 @@ export class ForwardSession {
   }
 
   /** Targets are what the rules name, and what the listeners lead to that we asked for. */
-  get #acceptor(): Acceptor {
+  get #acceptor(): HttpAcceptor {
     const { network, ledger, pacer, permit } = this.#home;
     return {
       network,
       ledger,
       pacer,
+      client: () => this.#http(),
       permit: async (protocol, target) => {
         if (target.type !== "listener") return permit(protocol, target);
         const forward = this.#asked.get(target.id);
@@ -139,6 +147,15 @@ export class ForwardSession {
         return { addresses: await addressesOf(forward.target, network.resolve.bind(network)), name };
       },
     };
+  }
+
+  /** One for the session, made for the first request. */
+  async #http(): Promise<HttpClient> {
+    const { network } = this.#home;
+    if (!network.createHttpClient) throw new DcpipeError("REFUSED", "no HTTP is served here");
+    const client = await (this.#client ??= network.createHttpClient());
+    if (this.#session.state === "closed") client.close();
+    return client;
   }
 
   #begin(stream: Stream): void {

@@ -39,6 +39,20 @@ export function connectionFailure(cause: unknown, where: string): DcpipeError {
   }
 }
 
+/** The same of a unix socket. */
+export function unixFailure(cause: unknown, where: string): DcpipeError {
+  switch (systemCode(cause)) {
+    case "ENOENT":
+    case "ENOTDIR":
+      return new DcpipeError("CONNECTION_REFUSED", `there is no socket ${where}`, { cause });
+    case "EACCES":
+    case "EPERM":
+      return new DcpipeError("IO", `no permission to connect to ${where}`, { cause });
+    default:
+      return connectionFailure(cause, where);
+  }
+}
+
 /** LIMIT, when it is this machine that has run out of something; else undefined. */
 export function shortage(cause: unknown): DcpipeError | undefined {
   switch (systemCode(cause)) {

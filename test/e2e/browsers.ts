@@ -1,0 +1,50 @@
+/** A real browser's tab, Chromium's or Firefox's, that evaluates what a test gives it. */
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { chromium } from "playwright-core";
+import puppeteer from "puppeteer-core";
+import { expect, onTestFinished, type TestContext } from "vitest";
+
+export const BROWSERS = ["chromium", "firefox"] as const;
+
+export interface Tab {
+  /** The value of an expression; promises are awaited. */
+  evaluate(expression: string): Promise<unknown>;
+  close(): Promise<void>;
+}
+
+const PATHS = {
+  chromium: ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"],
+  firefox: ["/usr/bin/firefox-esr", "/usr/bin/firefox"],
+};
+
+/** Opens an empty page. Without the browser the test is skipped on a desk, and fails in CI. */
+export async function openTab(context: TestContext, name: (typeof BROWSERS)[number]): Promise<Tab> {
+  const executablePath = PATHS[name].find((path) => existsSync(path));
+  if (executablePath === undefined && process.env["CI"] !== "true") context.skip(`needs ${name}`);
+  expect(executablePath, `${name} is missing`).toBeDefined();
+  if (executablePath === undefined) throw new Error("unreachable");
+  const home = mkdtempSync(join(tmpdir(), "dcpipe-browser-"));
+  if (name === "chromium") {
+    const browser = await chromium.launch({ executablePath, args: ["--no-sandbox"] });
+    onTestFinished(() => browser.close());
+    onTestFinished(() => {
+      rmSync(home, { recursive: true, force: true });
+    });
+    const page = await browser.newPage();
+    return { evaluate: (expression) => page.evaluate(expression), close: () => browser.close() };
+  }
+  const browser = await puppeteer.launch({
+    browser: "firefox",
+    executablePath,
+    headless: true,
+    env: { ...process.env, HOME: home },
+  });
+  onTestFinished(() => {
+    rmSync(home, { recursive: true, force: true, maxRetries: 10 });
+  });
+  onTestFinished(() => browser.close());
+  const page = await browser.newPage();
+  return { evaluate: (expression) => page.evaluate(expression), close: () => browser.close() };
+}
