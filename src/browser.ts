@@ -64,6 +64,7 @@ export {
 } from "./wire/code.ts";
 
 // What runs over a session. Requests and WebSockets to what the other side offers belong here, too, bound to a session.
+export { askPurpose, type Purpose } from "./apps/meet.ts";
 export { pipe, type PipeOptions } from "./apps/pipe.ts";
 export { sendFiles, type SendOptions } from "./apps/send.ts";
 export { receiveFiles, type Conflict, type Listed, type Offer, type ReceiveOptions } from "./apps/receive.ts";
