@@ -126,7 +126,11 @@ export function writeDescription(description: Description, lite = false): string
   ].join("\r\n");
 }
 
-/** Our own description as the library wrote it, with other candidates and another limit for messages. */
+/**
+ * Our own description as the library wrote it, with other candidates and another limit for messages. An offer says that we begin the DTLS
+ * handshake (RFC 8842, section 5.2): a browser's first flight would be lost while the answer is carried here, and the next one come as much
+ * later again.
+ */
 export function finishDescription(
   sdp: string,
   candidates: readonly string[],
@@ -135,6 +139,7 @@ export function finishDescription(
   const lines = sdp
     .split(/\r?\n/)
     .filter((line) => line !== "" && !/^a=(candidate:|end-of-candidates)/.test(line))
-    .map((line) => (line.startsWith("a=max-message-size:") ? `a=max-message-size:${maxMessageSize}` : line));
+    .map((line) => (line.startsWith("a=max-message-size:") ? `a=max-message-size:${maxMessageSize}` : line))
+    .map((line) => (line === "a=setup:actpass" ? "a=setup:active" : line));
   return [...lines, ...candidates.map((line) => `a=${line}`), "a=end-of-candidates", ""].join("\r\n");
 }
