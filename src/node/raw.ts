@@ -23,7 +23,7 @@ const live = new Set<NodeRawPeer>();
 /** Opens a connection. Throws USAGE when the wanted address or port cannot be had, NO_WEBRTC without the native module. */
 export async function createRawPeer(config: RawPeerConfig): Promise<RawPeer> {
   load();
-  const ground = await findGround(config);
+  const ground = await findGround({ ...config, relayOnly: false });
   try {
     return new NodeRawPeer(config, ground);
   } catch (error) {
@@ -127,7 +127,7 @@ class NodeRawPeer implements RawPeer {
     const all = [...this.#candidates].map(parseCandidate).filter((candidate) => candidate !== undefined);
     const good = all.filter(usable);
     // Better an address that serves two processes on this machine than none.
-    const shown = good.length > 0 || this.#config.relayOnly ? good : all;
+    const shown = good.length > 0 ? good : all;
     return finishDescription(sdp, shown.map(candidateLine), MAX_MESSAGE_SIZE);
   }
 
@@ -136,11 +136,9 @@ class NodeRawPeer implements RawPeer {
    * between, and the DTLS handshake finds no fingerprint to compare with (25 of 85 connects on one machine failed so, with "unknown CA").
    * Therefore the connection that has waited only finds the path. It is told that the other side begins the handshake, which that one
    * leaves to us: so nobody does. Then it gives way to one that has the description before it has a socket (see `#take`).
-   *
-   * A relay would be lost by that. With one, the answer goes in as it is: a path by a relay stands later than that.
    */
   accept(remote: Description): void {
-    const splits = remote.type === "answer" && remote.setup === "passive" && !this.#gateway;
+    const splits = remote.type === "answer" && remote.setup === "passive";
     if (splits) this.#stage = "finding";
     this.#describeRemote(splits ? { ...remote, setup: "active" } : remote);
     if (remote.type === "offer") this.#connection.setLocalDescription("answer", this.#credentials);
@@ -168,7 +166,7 @@ class NodeRawPeer implements RawPeer {
     try {
       if (!found || port === undefined) throw new DcpipeError("ICE_FAILED", "the path was lost at once");
       const ports = [port, port] as const;
-      const { settings } = await findGround({ ...this.#config, stun: undefined, turn: [], ports });
+      const { settings } = await findGround({ ...this.#config, relayOnly: false, stun: undefined, ports });
       if (this.#closed) return;
       this.#dataChannels.length = 0;
       this.#connection = this.#connect(settings);
@@ -200,8 +198,6 @@ class NodeRawPeer implements RawPeer {
     const candidate = parseCandidate(line);
     // A name would be looked up, wherever the other side wants that: those that browsers make up are of no use here.
     if (this.#closed || !candidate || isIP(candidate.address) === 0) return;
-    // With relays only the library would call others from our own addresses.
-    if (this.#config.relayOnly && candidate.type !== "relay") return;
     if (this.#remoteCandidates.length >= MAX_REMOTE_CANDIDATES) return;
     this.#remoteCandidates.push(line);
     if (!this.#remote) return;
@@ -224,7 +220,7 @@ class NodeRawPeer implements RawPeer {
   }
 
   get rtt(): number | undefined {
-    const rtt = this.#closed ? -1 : (this.#connection.rtt() ?? -1);
+    const rtt = this.#closed ? -1 : this.#connection.rtt();
     return rtt < 0 ? undefined : rtt;
   }
 

@@ -19,12 +19,18 @@ const PATHS = {
   firefox: ["/usr/bin/firefox-esr", "/usr/bin/firefox"],
 };
 
-/** Opens an empty page. Without the browser the test is skipped on a desk, and fails in CI. */
-export async function openTab(context: TestContext, name: (typeof BROWSERS)[number]): Promise<Tab> {
+/** Where the browser is. Without it the test is skipped on a desk, and fails in CI. */
+export function executableOf(context: TestContext, name: (typeof BROWSERS)[number]): string {
   const executablePath = PATHS[name].find((path) => existsSync(path));
   if (executablePath === undefined && process.env["CI"] !== "true") context.skip(`needs ${name}`);
   expect(executablePath, `${name} is missing`).toBeDefined();
   if (executablePath === undefined) throw new Error("unreachable");
+  return executablePath;
+}
+
+/** Opens an empty page. */
+export async function openTab(context: TestContext, name: (typeof BROWSERS)[number]): Promise<Tab> {
+  const executablePath = executableOf(context, name);
   const home = mkdtempSync(join(tmpdir(), "dcpipe-browser-"));
   if (name === "chromium") {
     const browser = await chromium.launch({ executablePath, args: ["--no-sandbox"] });
