@@ -71,7 +71,7 @@ export function parseDescription(type: "offer" | "answer", sdp: string): Descrip
   const mid = attribute("mid") ?? "0";
   if (!/^[!#$%&'*+.^`{|}~\w-]{1,32}$/.test(mid)) throw wrong("has no proper a=mid");
   const sctpPort = number(attribute("sctp-port"), 5000);
-  if (sctpPort < 1 || sctpPort > 65_535) throw wrong("has no proper a=sctp-port");
+  if (!(sctpPort >= 1 && sctpPort <= 65_535)) throw wrong("has no proper a=sctp-port");
   const maxMessageSize = number(attribute("max-message-size"), DEFAULT_MESSAGE_SIZE);
   if (Number.isNaN(maxMessageSize)) throw wrong("has no proper a=max-message-size");
   const candidates = section
