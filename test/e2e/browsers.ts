@@ -9,6 +9,10 @@ import { expect, onTestFinished, type TestContext } from "vitest";
 export const BROWSERS = ["chromium", "firefox"] as const;
 
 export interface Tab {
+  /** What the page says on its console. */
+  onlog: ((text: string) => void) | undefined;
+  /** What a user types where the page calls `prompt`. */
+  onprompt: ((question: string) => Promise<string>) | undefined;
   /** The value of an expression; promises are awaited. */
   evaluate(expression: string): Promise<unknown>;
   close(): Promise<void>;
@@ -39,7 +43,15 @@ export async function openTab(context: TestContext, name: (typeof BROWSERS)[numb
       rmSync(home, { recursive: true, force: true });
     });
     const page = await browser.newPage();
-    return { evaluate: (expression) => page.evaluate(expression), close: () => browser.close() };
+    const tab = newTab(
+      (expression) => page.evaluate(expression),
+      () => browser.close(),
+    );
+    page.on("console", (message) => tab.onlog?.(message.text()));
+    page.on("dialog", (dialog) => {
+      void tab.onprompt?.(dialog.message()).then((text) => dialog.accept(text));
+    });
+    return tab;
   }
   const browser = await puppeteer.launch({
     browser: "firefox",
@@ -52,5 +64,17 @@ export async function openTab(context: TestContext, name: (typeof BROWSERS)[numb
   });
   onTestFinished(() => browser.close());
   const page = await browser.newPage();
-  return { evaluate: (expression) => page.evaluate(expression), close: () => browser.close() };
+  const tab = newTab(
+    (expression) => page.evaluate(expression),
+    () => browser.close(),
+  );
+  page.on("console", (message) => tab.onlog?.(message.text()));
+  page.on("dialog", (dialog) => {
+    void tab.onprompt?.(dialog.message()).then((text) => dialog.accept(text));
+  });
+  return tab;
+}
+
+function newTab(evaluate: Tab["evaluate"], close: Tab["close"]): Tab {
+  return { onlog: undefined, onprompt: undefined, evaluate, close };
 }
