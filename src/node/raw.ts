@@ -2,6 +2,7 @@
  * Plain WebRTC on top of node-datachannel: one connection, one data channel that is announced in band (RFC 8832), and
  * descriptions that travel. What the two ends of it say is nobody's business here.
  */
+import { generateKeyPairSync } from "node:crypto";
 import { isIP } from "node:net";
 import { asDcpipeError, DcpipeError } from "../errors.ts";
 import { LOW_WATER, type RawChannel } from "../transport/channel.ts";
@@ -47,8 +48,8 @@ class NodeRawPeer implements RawPeer {
   #channel: NodeRawChannel | undefined;
   #gathered!: () => void;
   #remote: Description | undefined;
-  /** What the connection is for: the whole; or only to find the path, which another one takes. */
-  #stage: "whole" | "finding" | "taking" = "whole";
+  /** What the connection is for: the whole; or, when this side offers, to find the path, which another one takes (see `accept`). */
+  #stage: "finding" | "taking" | "whole";
   #silent = false;
   #closed = false;
 
@@ -56,6 +57,7 @@ class NodeRawPeer implements RawPeer {
     this.#config = config;
     this.#gateway = gateway;
     this.gathered = new Promise((resolve) => (this.#gathered = resolve));
+    this.#stage = config.type === "offer" ? "finding" : "whole";
     this.#connection = this.#connect(settings);
     live.add(this);
     if (config.type === "answer") return;
@@ -72,7 +74,7 @@ class NodeRawPeer implements RawPeer {
     const connection = new (load().PeerConnection)("dcpipe", {
       ...settings,
       certificatePemFile: certificatePem,
-      keyPemFile: keyPem,
+      keyPemFile: this.#stage === "finding" ? foreignKey() : keyPem,
       // The library cuts what is longer, and says nothing: one byte more than was announced shows it.
       maxMessageSize: MAX_MESSAGE_SIZE + 1,
     });
@@ -88,8 +90,9 @@ class NodeRawPeer implements RawPeer {
       if (state === "failed" || state === "disconnected") this.#silent = true;
     });
     connection.onStateChange((state) => {
-      // One that gives way has nothing to say.
+      // One that gives way has nothing to say, and one that finds fails at DTLS, as it should.
       if (connection !== this.#connection || this.#stage === "taking") return;
+      if (state === "failed" && this.#stage === "finding") return;
       if (state === "failed" || state === "disconnected" || state === "closed") this.#end(state);
     });
     connection.onDataChannel((dataChannel) => {
@@ -133,14 +136,12 @@ class NodeRawPeer implements RawPeer {
 
   /**
    * The library hands an answer to ICE before it stores it. The other side has called for as long as it waits, so the path may stand in
-   * between, and the DTLS handshake finds no fingerprint to compare with (25 of 85 connects on one machine failed so, with "unknown CA").
-   * Therefore the connection that has waited only finds the path. It is told that the other side begins the handshake, which that one
-   * leaves to us: so nobody does. Then it gives way to one that has the description before it has a socket (see `#take`).
+   * between, and the DTLS handshake finds no fingerprint to compare with: 25 of 85 connects on one machine failed so, with "unknown CA".
+   * Therefore the connection that has waited only finds the path. Its key does not belong to its certificate, so that it can begin no
+   * handshake, and hears of none. Then it gives way to one that has the description before it has a socket.
    */
   accept(remote: Description): void {
-    const splits = remote.type === "answer" && remote.setup === "passive";
-    if (splits) this.#stage = "finding";
-    this.#describeRemote(splits ? { ...remote, setup: "active" } : remote);
+    this.#describeRemote(remote);
     if (remote.type === "offer") this.#connection.setLocalDescription("answer", this.#credentials);
     this.#remote = remote;
     for (const line of [...remote.candidates, ...this.#remoteCandidates.splice(0)]) this.addCandidate(line);
@@ -169,8 +170,8 @@ class NodeRawPeer implements RawPeer {
       const { settings } = await findGround({ ...this.#config, relayOnly: false, stun: undefined, ports });
       if (this.#closed) return;
       this.#dataChannels.length = 0;
-      this.#connection = this.#connect(settings);
       this.#stage = "whole";
+      this.#connection = this.#connect(settings);
       this.#announce();
       this.#describeRemote({ ...remote, type: "offer" }, true);
       this.#connection.setLocalDescription("answer", this.#credentials);
@@ -265,10 +266,18 @@ class NodeRawPeer implements RawPeer {
   }
 }
 
+/** PEM of a key that belongs to nothing. */
+function foreignKey(): string {
+  const { privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
+  return privateKey.export({ type: "pkcs8", format: "pem" }).toString();
+}
+
 /** Turns of the event loop without a new message after which none is on its way from the library's threads. */
 const QUIET_TURNS = 3;
 /** Nothing tells of the end of a channel that does not throw queued messages away (see below); looking so often costs nothing. */
 const LOOK_MS = 20;
+/** More often where a page may hang up as soon as it has answered: it needs one round trip for that. */
+const LOOK_CLOSELY_MS = 2;
 /**
  * What the other side gets to acknowledge our last bytes: the MiB that the library below may hold, at 140 kbit/s. A path that is dead
  * ends the connection long before, so only a side that lives and does not answer is given up so.
@@ -279,8 +288,11 @@ const FINISH_MS = 60_000;
  * times if need be.
  */
 const PARTING_MS = 2000;
-/** SCTP gives up after 12.6 s without an answer, as silently as that; whoever hangs up does it sooner. */
-const SILENT_MS = 10_000;
+/**
+ * Who hangs up as soon as he has answered, and on so short a path that the answer was not seen, does it at once. What ends later was given
+ * up by SCTP, 12.6 s after the first of our bytes that nobody has acknowledged.
+ */
+const PROMPT_MS = 5000;
 
 /**
  * The channel is closed by a second handle on the same stream, made for that: it resets our stream behind all data, and this one goes on
@@ -303,11 +315,10 @@ class NodeRawChannel implements RawChannel {
   #early: Uint8Array[] = [];
   #onmessage: ((message: Uint8Array) => void) | undefined;
   #messages = 0;
-  /** When the other side last gave a sign of life that can be seen here, and the queue then. */
-  #alive = performance.now();
-  #queued = 0;
   #ending = false;
   #hungUp = false;
+  /** When `finish` was called. */
+  #since = Infinity;
   #finishing: Promise<boolean> | undefined;
   #finish: ((acknowledged: boolean) => void) | undefined;
 
@@ -318,7 +329,6 @@ class NodeRawChannel implements RawChannel {
     channel.onBufferedAmountLow(() => this.ondrain?.());
     channel.onMessage((message) => {
       this.#messages++;
-      this.#alive = performance.now();
       const bytes = typeof message === "string" ? Buffer.from(message) : new Uint8Array(message);
       if (bytes.length > MAX_MESSAGE_SIZE) this.onoversize?.();
       else if (this.#onmessage) this.#onmessage(bytes);
@@ -328,14 +338,15 @@ class NodeRawChannel implements RawChannel {
 
   /** Known by now: what the other side takes. */
   opened(): void {
-    this.#alive = performance.now();
     if (this.#isOpen()) this.maxMessageSize = this.#channel.maxMessageSize();
+    this.#watch(LOOK_MS);
+  }
+
+  #watch(ms: number): void {
+    clearInterval(this.#look);
     this.#look = setInterval(() => {
       if (!this.#isOpen()) this.ended(false);
-      const { bufferedAmount } = this;
-      if (bufferedAmount < this.#queued) this.#alive = performance.now();
-      this.#queued = bufferedAmount;
-    }, LOOK_MS);
+    }, ms);
   }
 
   get onmessage(): ((message: Uint8Array) => void) | undefined {
@@ -372,15 +383,19 @@ class NodeRawChannel implements RawChannel {
         clearTimeout(timer);
         resolve(acknowledged);
       };
+      if (!this.#ending) this.#closeOurs();
     });
-    if (!this.#ending) {
-      try {
-        this.#connection.createDataChannel("", { negotiated: true, id: this.#channel.getId() }).close();
-      } catch {
-        // The connection closed under us: `ended` comes.
-      }
-    }
     return this.#finishing;
+  }
+
+  #closeOurs(): void {
+    this.#since = performance.now();
+    this.#watch(LOOK_CLOSELY_MS);
+    try {
+      this.#connection.createDataChannel("", { negotiated: true, id: this.#channel.getId() }).close();
+    } catch {
+      // The connection closed under us: `ended` comes.
+    }
   }
 
   /** The channel is closed, or the connection under it: what has arrived is delivered, then `onclose` called. */
@@ -391,7 +406,7 @@ class NodeRawChannel implements RawChannel {
       return;
     }
     this.#ending = true;
-    this.silent = silent || (this.#hungUp && performance.now() - this.#alive > SILENT_MS);
+    this.silent = silent || (this.#hungUp && performance.now() - this.#since > PROMPT_MS);
     clearInterval(this.#look);
     let [seen, quiet] = [this.#messages, 0];
     const turn = (): void => {

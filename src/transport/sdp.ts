@@ -43,9 +43,12 @@ export function parseDescription(type: "offer" | "answer", sdp: string): Descrip
   if (media === undefined)
     throw wrong(`has no data channel in it: the page calls createDataChannel before createOffer`);
   if (second !== undefined) throw wrong("has other media beside the data channel");
-  const [, port, protocol] = /^m=application (\d{1,5}) (\S+) webrtc-datachannel$/.exec(media.trimEnd()) ?? [];
+  // Today's form, and that of the drafts before RFC 8841, with the SCTP port in it: aiortc offers so.
+  const [, port, protocol, format] =
+    /^m=application (\d{1,5}) (\S+) (webrtc-datachannel|\d{1,5})$/.exec(media.trimEnd()) ?? [];
   if (protocol === undefined) throw wrong("has no data channel in it, but other media");
-  if (!/^(UDP|TCP)\/DTLS\/SCTP$/.test(protocol)) throw wrong("is not of WebRTC as browsers speak it today");
+  if (!(format === "webrtc-datachannel" ? /^(UDP|TCP)\/DTLS\/SCTP$/ : /^DTLS\/SCTP$/).test(protocol))
+    throw wrong("is not of WebRTC as browsers speak it today");
   // RFC 8829, section 5.3.1: port 0 says no to it.
   if (type === "answer" && port === "0") throw wrong("refuses the data channel");
   const session = lines.slice(0, start);
@@ -70,7 +73,7 @@ export function parseDescription(type: "offer" | "answer", sdp: string): Descrip
     throw wrong("has no proper a=setup");
   const mid = attribute("mid") ?? "0";
   if (!/^[!#$%&'*+.^`{|}~\w-]{1,32}$/.test(mid)) throw wrong("has no proper a=mid");
-  const sctpPort = number(attribute("sctp-port"), 5000);
+  const sctpPort = number(format === "webrtc-datachannel" ? attribute("sctp-port") : format, 5000);
   if (!(sctpPort >= 1 && sctpPort <= 65_535)) throw wrong("has no proper a=sctp-port");
   const maxMessageSize = number(attribute("max-message-size"), DEFAULT_MESSAGE_SIZE);
   if (Number.isNaN(maxMessageSize)) throw wrong("has no proper a=max-message-size");
@@ -126,11 +129,7 @@ export function writeDescription(description: Description, lite = false): string
   ].join("\r\n");
 }
 
-/**
- * Our own description as the library wrote it, with other candidates and another limit for messages. An offer says that we begin the DTLS
- * handshake (RFC 8842, section 5.2): a browser's first flight would be lost while the answer is carried here, and the next one come as much
- * later again.
- */
+/** Our own description as the library wrote it, with other candidates and another limit for messages. */
 export function finishDescription(
   sdp: string,
   candidates: readonly string[],
@@ -139,7 +138,6 @@ export function finishDescription(
   const lines = sdp
     .split(/\r?\n/)
     .filter((line) => line !== "" && !/^a=(candidate:|end-of-candidates)/.test(line))
-    .map((line) => (line.startsWith("a=max-message-size:") ? `a=max-message-size:${maxMessageSize}` : line))
-    .map((line) => (line === "a=setup:actpass" ? "a=setup:active" : line));
+    .map((line) => (line.startsWith("a=max-message-size:") ? `a=max-message-size:${maxMessageSize}` : line));
   return [...lines, ...candidates.map((line) => `a=${line}`), "a=end-of-candidates", ""].join("\r\n");
 }
