@@ -1,4 +1,4 @@
-/** dcpipe pipe --raw and other people's WebRTC: browsers, and libraries for Node. Each echoes what comes. */
+/** dcpipe pipe --raw and other people's WebRTC: browsers, and libraries for Node and Python. Each echoes what comes. */
 import { randomBytes } from "node:crypto";
 import { readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
