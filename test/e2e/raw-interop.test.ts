@@ -95,6 +95,7 @@ for (const name of BROWSERS) {
       `const pc = (globalThis.pc = new RTCPeerConnection());
        pc.ondatachannel = async ({ channel }) => {
          globalThis.kept = channel;
+         channel.onclose = () => pc.close();
          for (let i = 0; i < 256; i++) channel.send(new Uint8Array(16384).fill(i));
          // Firefox may throw away what it still holds at close().
          while (channel.bufferedAmount > 0) await new Promise((resolve) => setTimeout(resolve, 5));
