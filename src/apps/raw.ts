@@ -17,16 +17,12 @@ const MIN_COST = 512;
  * to answer what came last.
  */
 const LINGER_MS = 3000;
-/** The answering side waits longer: where both close at once, neither hears of an acknowledgement. */
-const ANSWERING_MS = 1500;
 /** `ondrain` comes only where the queue was above its mark at the right moment; this is the safety net. */
 const LOOK_MS = 50;
 
 export interface RawPipeOptions {
   readonly source: Source;
   readonly sink: Sink;
-  /** This side has made the answer. */
-  readonly answering?: boolean;
   /** Bytes given to the channel, and bytes written to the sink. */
   readonly onprogress?: (sent: number, received: number) => void;
 }
@@ -39,7 +35,7 @@ export interface RawPipeOptions {
  */
 export async function pipeRaw(
   channel: RawChannel,
-  { source, sink, onprogress, answering = false }: RawPipeOptions,
+  { source, sink, onprogress }: RawPipeOptions,
 ): Promise<{ sent: number; received: number }> {
   const queue: Uint8Array[] = [];
   let [sent, received, waiting] = [0, 0, 0];
@@ -126,12 +122,13 @@ export async function pipeRaw(
     // A source that had nothing to say says nothing about the end either: such a side only listens.
     const ended = performance.now();
     for (;;) {
-      const rest = Math.max(heard, ended) + LINGER_MS + (answering ? ANSWERING_MS : 0) - performance.now();
+      const rest = Math.max(heard, ended) + LINGER_MS - performance.now();
       if (channel.closed || sent === 0 || rest <= 0) break;
       await pause(rest, closed);
     }
     if (channel.closed || sent === 0) {
       await receiving;
+      await channel.finish();
       if (channel.silent) throw new DcpipeError("PEER_GONE", "the other side has fallen silent");
       if (inHand || channel.bufferedAmount > 0)
         throw new DcpipeError("INCOMPLETE", "the other side closed before everything was sent");

@@ -68,10 +68,7 @@ export async function runRaw(options: PipeArguments): Promise<never> {
       return Promise.resolve();
     };
     hold({ closed, close, abort: close });
-    const carried = await pipeRaw(channel, {
-      ...standardStreams(options, ui),
-      answering: connection.description.startsWith('{"type":"answer"'),
-    });
+    const carried = await pipeRaw(channel, standardStreams(options, ui));
     connection.close();
     pipeDone(carried, ui);
   });

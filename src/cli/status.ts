@@ -70,6 +70,8 @@ const TRANSFER_HINTS: Hints = {
 
 /** Plain WebRTC has neither codes, nor anything that comes back. */
 export const RAW_HINTS: Hints = {
+  ICE_FAILED:
+    "a TURN server at the side that answers (--turn there) gets through where no direct path exists",
   PEER_GONE: "nothing resumes with --raw: start again on both sides",
   INCOMPLETE: "nothing resumes with --raw: start again on both sides",
   LIMIT: "let the other side wait for a word of yours now and then, or leave --raw out on both sides",

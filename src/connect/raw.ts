@@ -22,7 +22,6 @@ import {
   DEFAULT_TIMEOUT_JOINING,
   parseNetwork,
   PROBE_MS,
-  relayOnly,
   seconds,
   type ConnectOptions,
   type ParsedNetwork,
@@ -73,6 +72,21 @@ export async function answerRaw(
   if (!description)
     throw new DcpipeError("TOKEN_MALFORMED", "an offer is due, and these are only candidates");
   return Raw.open(platform, options, description, candidates);
+}
+
+/** Throws USAGE. */
+function parseRelays(options: ConnectOptions, answering: boolean): ParsedNetwork {
+  const network = parseNetwork(options);
+  // Whoever has no relay of his own would have to be called from our own address.
+  if (network.relay === "only")
+    throw new DcpipeError("USAGE", "relay only does not go with plain WebRTC: the other side may have none");
+  // The connection that waits for an answer is not the one that takes it, and its relay would go with it.
+  if (!answering && network.turn.length > 0)
+    throw new DcpipeError(
+      "USAGE",
+      "the side that offers takes no TURN server: give it to the one that answers, one side's is enough",
+    );
+  return network;
 }
 
 /** What is in the lines, where a description of that kind is due. */
@@ -143,7 +157,7 @@ class Raw implements RawConnection {
   ) {
     this.#platform = platform;
     this.#options = options;
-    this.#network = parseNetwork(options);
+    this.#network = parseRelays(options, offer !== undefined);
     this.#offer = offer;
     this.#candidates = candidates.slice(0, MAX_CANDIDATES);
     this.channel = new Promise((resolve, reject) => {
@@ -154,10 +168,10 @@ class Raw implements RawConnection {
   }
 
   async #start(): Promise<void> {
-    const { options, network } = { options: this.#options, network: this.#network };
+    const options = this.#options;
+    const network = this.#network;
     const { signal } = options;
     const limit = seconds(options.timeout, this.#offer ? DEFAULT_TIMEOUT_JOINING : 0, "timeout");
-    const turn = relayOnly(network.relay, network.turn, false) || network.turn.length > 0;
     const [certificate, stun] = await Promise.all([
       this.#platform.createCertificate(),
       this.#platform.findStunServer(network.stun, PROBE_MS, options.bind),
@@ -167,19 +181,19 @@ class Raw implements RawConnection {
       const peer = await this.#platform.createRawPeer({
         type: this.#offer ? "answer" : "offer",
         label: LABEL,
+        remotePassword: this.#offer?.pwd,
         local,
         ports,
         bind: options.bind,
         stun,
         turn: network.turn,
-        relayOnly: network.relay === "only",
         onlog: (text) => options.onevent?.({ event: "log", text }),
       });
       this.#use(peer);
       return peer;
     };
     const peer = await open(options.portRange);
-    await within(peer.gathered, turn ? TURN_GATHER_MS : stun ? GATHER_MS / 2 : GATHER_MS);
+    await within(peer.gathered, network.turn.length > 0 ? TURN_GATHER_MS : stun ? GATHER_MS / 2 : GATHER_MS);
     this.description = formatDescription(this.#offer ? "answer" : "offer", peer.describe());
     signal?.addEventListener("abort", () => {
       this.#fail(new DcpipeError("ABORTED", "stopped"));

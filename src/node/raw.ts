@@ -2,11 +2,12 @@
  * Plain WebRTC on top of node-datachannel: one connection, one data channel that is announced in band (RFC 8832), and
  * descriptions that travel. What the two ends of it say is nobody's business here.
  */
+import { generateKeyPairSync } from "node:crypto";
 import { isIP } from "node:net";
 import { asDcpipeError, DcpipeError } from "../errors.ts";
 import { LOW_WATER, type RawChannel } from "../transport/channel.ts";
 import { candidateLine, MAX_MESSAGE_SIZE, parseCandidate } from "../transport/description.ts";
-import type { Candidate, PeerPath, RawPeer, RawPeerConfig } from "../transport/peer.ts";
+import type { PeerPath, RawPeer, RawPeerConfig } from "../transport/peer.ts";
 import {
   finishDescription,
   MAX_REMOTE_CANDIDATES,
@@ -15,6 +16,7 @@ import {
 } from "../transport/sdp.ts";
 import { findGround, usable, type Ground } from "./rtc/ground.ts";
 import { load, pemOf, type DataChannel, type PeerConnection, type RtcConfig } from "./rtc/library.ts";
+import type { Gateway } from "./turn/gateway.ts";
 
 /** Live connections: unreferenced ones are collected and close under way. */
 const live = new Set<NodeRawPeer>();
@@ -22,7 +24,7 @@ const live = new Set<NodeRawPeer>();
 /** Opens a connection. Throws USAGE when the wanted address or port cannot be had, NO_WEBRTC without the native module. */
 export async function createRawPeer(config: RawPeerConfig): Promise<RawPeer> {
   load();
-  const ground = await findGround(config);
+  const ground = await findGround({ ...config, relayOnly: false });
   try {
     return new NodeRawPeer(config, ground);
   } catch (error) {
@@ -37,32 +39,28 @@ class NodeRawPeer implements RawPeer {
   onchannel: ((channel: RawChannel) => void) | undefined;
   onlost: ((error: DcpipeError) => void) | undefined;
   readonly #config: RawPeerConfig;
-  readonly #ground: Ground;
+  readonly #gateway: Gateway | undefined;
   readonly #candidates = new Set<string>();
-  /** Who has called before the answer came, by the ICE user name fragment; of the offering side. */
-  readonly #callers = new Map<string, Candidate[]>();
+  readonly #remoteCandidates: string[] = [];
   /** Referred to, or they are collected. */
   readonly #dataChannels: DataChannel[] = [];
-  /** Undefined between the one that waited and the one that connects. */
-  #connection: PeerConnection | undefined;
+  #connection: PeerConnection;
   #channel: NodeRawChannel | undefined;
   #gathered!: () => void;
   #remote: Description | undefined;
-  /** What came before the connection could take it. */
-  #pending: string[] | undefined = [];
-  #remoteCandidates = 0;
-  #turnedAway = false;
+  /** What the connection is for: the whole; or, when this side offers, to find the path, which another one takes (see `accept`). */
+  #stage: "finding" | "taking" | "whole";
   #silent = false;
   #closed = false;
 
-  constructor(config: RawPeerConfig, ground: Ground) {
+  constructor(config: RawPeerConfig, { settings, gateway }: Ground) {
     this.#config = config;
-    this.#ground = ground;
+    this.#gateway = gateway;
     this.gathered = new Promise((resolve) => (this.#gathered = resolve));
-    this.#connection = this.#connect(ground.settings);
+    this.#stage = config.type === "offer" ? "finding" : "whole";
+    this.#connection = this.#connect(settings);
     live.add(this);
     if (config.type === "answer") return;
-    if (!ground.gateway) overhear(config.local.ufrag, this.#callers);
     this.#announce();
     this.#connection.setLocalDescription("offer", this.#credentials);
   }
@@ -76,7 +74,7 @@ class NodeRawPeer implements RawPeer {
     const connection = new (load().PeerConnection)("dcpipe", {
       ...settings,
       certificatePemFile: certificatePem,
-      keyPemFile: keyPem,
+      keyPemFile: this.#stage === "finding" ? foreignKey() : keyPem,
       // The library cuts what is longer, and says nothing: one byte more than was announced shows it.
       maxMessageSize: MAX_MESSAGE_SIZE + 1,
     });
@@ -87,38 +85,34 @@ class NodeRawPeer implements RawPeer {
       this.#addLocal(line);
     });
     connection.onIceStateChange((state) => {
-      if (state === "connected" || state === "completed") {
-        this.connected = true;
-        this.#ground.gateway?.connected();
-      }
+      if (connection !== this.#connection || this.#stage === "taking") return;
+      if (state === "connected" || state === "completed") this.#onPath();
       if (state === "failed" || state === "disconnected") this.#silent = true;
     });
     connection.onStateChange((state) => {
-      // One that was replaced has nothing to say.
-      if (connection !== this.#connection) return;
+      // One that gives way has nothing to say, and one that finds fails at DTLS, as it should.
+      if (connection !== this.#connection || this.#stage === "taking") return;
+      if (state === "failed" && this.#stage === "finding") return;
       if (state === "failed" || state === "disconnected" || state === "closed") this.#end(state);
     });
     connection.onDataChannel((dataChannel) => {
       // One channel is what was agreed on; further ones of the other side are sent back.
-      if (this.#config.type === "offer" || this.#dataChannels.length > 0) {
-        if (!this.#turnedAway) this.#config.onlog?.("the other side opens further channels: they are closed");
-        this.#turnedAway = true;
+      if (this.#dataChannels.length > 0) {
         dataChannel.close();
         return;
       }
       this.#dataChannels.push(dataChannel);
-      this.#open(new NodeRawChannel(dataChannel));
+      this.#open(new NodeRawChannel(connection, dataChannel));
     });
     return connection;
   }
 
   /** The offering side's channel. */
   #announce(): void {
-    const dataChannel = this.#connection?.createDataChannel(this.#config.label);
-    if (!dataChannel) return;
+    const dataChannel = this.#connection.createDataChannel(this.#config.label);
     this.#dataChannels.push(dataChannel);
     // Firefox sends data before it says that the channel is open, and may have closed it by the time we hear of that.
-    const channel = new NodeRawChannel(dataChannel);
+    const channel = new NodeRawChannel(this.#connection, dataChannel);
     dataChannel.onOpen(() => {
       this.#open(channel);
     });
@@ -130,54 +124,63 @@ class NodeRawPeer implements RawPeer {
   }
 
   describe(): string {
-    const sdp = this.#connection?.localDescription()?.sdp ?? "";
+    const sdp = this.#connection.localDescription()?.sdp ?? "";
     // Each kind of event has a queue of its own, so "complete" may overtake addresses: the description has them all.
     for (const line of sdp.split(/\r?\n/)) if (line.startsWith("a=candidate:")) this.#addLocal(line.slice(2));
     const all = [...this.#candidates].map(parseCandidate).filter((candidate) => candidate !== undefined);
     const good = all.filter(usable);
     // Better an address that serves two processes on this machine than none.
-    const shown = good.length > 0 || this.#config.relayOnly ? good : all;
+    const shown = good.length > 0 ? good : all;
     return finishDescription(sdp, shown.map(candidateLine), MAX_MESSAGE_SIZE);
   }
 
+  /**
+   * The library hands an answer to ICE before it stores it. The other side has called for as long as it waits, so the path may stand in
+   * between, and the DTLS handshake finds no fingerprint to compare with: 25 of 85 connects on one machine failed so, with "unknown CA".
+   * Therefore the connection that has waited only finds the path. Its key does not belong to its certificate, so that it can begin no
+   * handshake, and hears of none. Then it gives way to one that has the description before it has a socket.
+   */
   accept(remote: Description): void {
-    this.#remote = remote;
-    for (const line of remote.candidates) this.addCandidate(line);
-    const { port } = this;
-    if (remote.type === "answer" && !this.#ground.gateway && port !== undefined) {
-      void this.#replace(remote, port);
-      return;
-    }
     this.#describeRemote(remote);
-    if (remote.type === "offer") this.#connection?.setLocalDescription("answer", this.#credentials);
-    this.#takePending();
+    if (remote.type === "offer") this.#connection.setLocalDescription("answer", this.#credentials);
+    this.#remote = remote;
+    for (const line of [...remote.candidates, ...this.#remoteCandidates.splice(0)]) this.addCandidate(line);
+  }
+
+  #onPath(): void {
+    this.connected = true;
+    this.#gateway?.connected();
+    if (this.#stage !== "finding" || !this.#remote) return;
+    this.#stage = "taking";
+    void this.#take(this.#remote);
   }
 
   /**
-   * The library hands the answer to ICE before it stores it. The other side has called for as long as it waits, so the
-   * connection may stand in between, and its DTLS handshake finds no fingerprint to compare with (11 of 28 connects on one
-   * machine failed so). Therefore what waited gives way, on the same port with the same credentials and certificate, to a
-   * connection that has the other side's description before it has a socket: to the library it answers an offer, one of
-   * ice-lite, which leaves the controlling part to us. A relay would be lost by that; with one, the path is seldom so short.
-   * Whoever has called and was answered does not call again: that is where the new one calls.
+   * Takes the path that was found: on the same port with the same credentials and certificate. To the library the new connection answers an
+   * offer, one of ice-lite, which leaves the controlling part to us. Firefox does not call twice; but it is known now where it is.
    */
-  async #replace(remote: Description, port: number): Promise<void> {
+  async #take(remote: Description): Promise<void> {
     const old = this.#connection;
-    // From here on the old one is not ours any more, and its state of no interest.
-    this.#connection = undefined;
-    this.#dataChannels.length = 0;
-    old?.close();
-    silence();
+    const found = old.getSelectedCandidatePair()?.remote;
+    const { port } = this;
+    old.close();
     try {
+      if (!found || port === undefined) throw new DcpipeError("ICE_FAILED", "the path was lost at once");
       const ports = [port, port] as const;
-      const { settings } = await findGround({ ...this.#config, stun: undefined, turn: [], ports });
+      const { settings } = await findGround({ ...this.#config, relayOnly: false, stun: undefined, ports });
       if (this.#closed) return;
+      this.#dataChannels.length = 0;
+      this.#stage = "whole";
       this.#connection = this.#connect(settings);
       this.#announce();
       this.#describeRemote({ ...remote, type: "offer" }, true);
       this.#connection.setLocalDescription("answer", this.#credentials);
-      for (const caller of this.#callers.get(remote.ufrag) ?? []) this.#tell(candidateLine(caller));
-      this.#takePending();
+      const { address, port: at } = found;
+      for (const line of [
+        candidateLine({ type: "host", address, port: at }),
+        ...this.#remoteCandidates.splice(0),
+      ])
+        this.addCandidate(line);
     } catch (error) {
       this.#fail(asDcpipeError(error, "IO"));
     }
@@ -186,41 +189,28 @@ class NodeRawPeer implements RawPeer {
   /** Throws TOKEN_MALFORMED. */
   #describeRemote(remote: Description, lite = false): void {
     try {
-      this.#connection?.setRemoteDescription(writeDescription(remote, lite), remote.type);
+      this.#connection.setRemoteDescription(writeDescription(remote, lite), remote.type);
     } catch (cause) {
       throw new DcpipeError("TOKEN_MALFORMED", `the ${remote.type} cannot be used`, { cause });
     }
   }
 
   addCandidate(line: string): void {
-    if (this.#closed) return;
-    if (this.#pending) this.#pending.push(line);
-    else this.#tell(line);
-  }
-
-  #takePending(): void {
-    const pending = this.#pending ?? [];
-    this.#pending = undefined;
-    for (const line of pending) this.#tell(line);
-  }
-
-  #tell(line: string): void {
     const candidate = parseCandidate(line);
     // A name would be looked up, wherever the other side wants that: those that browsers make up are of no use here.
-    if (!candidate || isIP(candidate.address) === 0 || this.#remoteCandidates >= MAX_REMOTE_CANDIDATES)
-      return;
-    // With relays only the library would call others from our own addresses.
-    if (this.#config.relayOnly && candidate.type !== "relay") return;
-    this.#remoteCandidates++;
+    if (this.#closed || !candidate || isIP(candidate.address) === 0) return;
+    if (this.#remoteCandidates.length >= MAX_REMOTE_CANDIDATES) return;
+    this.#remoteCandidates.push(line);
+    if (!this.#remote) return;
     try {
-      this.#connection?.addRemoteCandidate(candidateLine(candidate), this.#remote?.mid ?? "0");
+      this.#connection.addRemoteCandidate(candidateLine(candidate), this.#remote.mid);
     } catch {
       // The connection closed under us; its state says so.
     }
   }
 
   path(): PeerPath | undefined {
-    const pair = this.#closed ? null : this.#connection?.getSelectedCandidatePair();
+    const pair = this.#closed ? null : this.#connection.getSelectedCandidatePair();
     if (!pair) return undefined;
     const [local, remote] = [pair.local, pair.remote].map(({ address, port, type }) => ({
       address,
@@ -231,7 +221,7 @@ class NodeRawPeer implements RawPeer {
   }
 
   get rtt(): number | undefined {
-    const rtt = this.#closed ? -1 : (this.#connection?.rtt() ?? -1);
+    const rtt = this.#closed ? -1 : this.#connection.rtt();
     return rtt < 0 ? undefined : rtt;
   }
 
@@ -239,8 +229,8 @@ class NodeRawPeer implements RawPeer {
     if (this.#closed) return;
     this.#closed = true;
     this.#gathered();
-    this.#connection?.close();
-    this.#ground.gateway?.close();
+    this.#connection.close();
+    this.#gateway?.close();
     this.#channel?.ended(this.#silent);
     live.delete(this);
   }
@@ -276,61 +266,39 @@ class NodeRawPeer implements RawPeer {
   }
 }
 
-/** Addresses that are kept of one caller, and callers. */
-const MAX_CALLS = 8;
-
-/**
- * Notes from where somebody calls the waiting connection with our user name fragment and password: the binding has no event
- * for it, the library's log says it. One waits at a time in a process.
- */
-function overhear(ufrag: string, callers: Map<string, Candidate[]>): void {
-  let from: Candidate | undefined;
-  let caller = "";
-  load().initLogger("Verbose", (_level, text) => {
-    const [, address, port] = /Received STUN datagram from (\S+):(\d{1,5})\s*$/.exec(text) ?? [];
-    if (address !== undefined) {
-      from = { type: "host", address: address.replace(/^\[|\]$/g, ""), port: Number(port) };
-      caller = "";
-    }
-    const [, to, name] = /Got username: ([^:\s]+):(\S+)\s*$/.exec(text) ?? [];
-    if (to === ufrag && name !== undefined) caller = name;
-    if (!from || caller === "" || !text.includes("STUN message integrity check succeeded")) return;
-    const calls = callers.get(caller) ?? [];
-    const { address: known, port: at } = from;
-    const isNew =
-      calls.length < MAX_CALLS && calls.every((call) => call.address !== known || call.port !== at);
-    if (isNew && callers.size < MAX_CALLS) callers.set(caller, [...calls, from]);
-  });
+/** PEM of a key that belongs to nothing. */
+function foreignKey(): string {
+  const { privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
+  return privateKey.export({ type: "pkcs8", format: "pem" }).toString();
 }
 
-/** Nobody reads the library's log any more. */
-function silence(): void {
-  load().initLogger("Fatal", () => undefined);
-}
-
-/** Turns of the event loop without anything new after which nothing is on its way from the library's threads. */
+/** Turns of the event loop without a new message after which none is on its way from the library's threads. */
 const QUIET_TURNS = 3;
-
-function whenQuiet(count: () => number, then: () => void): void {
-  let seen = count();
-  let quiet = 0;
-  const turn = (): void => {
-    quiet = count() === seen ? quiet + 1 : 0;
-    seen = count();
-    if (quiet < QUIET_TURNS) setImmediate(turn);
-    else then();
-  };
-  setImmediate(turn);
-}
-
 /** Nothing tells of the end of a channel that does not throw queued messages away (see below); looking so often costs nothing. */
 const LOOK_MS = 20;
-/** All of the last MiB on a slow path, and the acknowledgement; SCTP itself gives up after some 13 s without an answer. */
-const FINISH_MS = 30_000;
-/** What the library's log says when a reset of our stream was answered, which comes behind all data (RFC 6525, section 5.2.2). */
-const ACKNOWLEDGED = /SCTP reset event, flags=[\w,]*outgoing/;
+/** More often where a page may hang up as soon as it has answered: it needs one round trip for that. */
+const LOOK_CLOSELY_MS = 2;
+/**
+ * What the other side gets to acknowledge our last bytes: the MiB that the library below may hold, at 140 kbit/s. A path that is dead
+ * ends the connection long before, so only a side that lives and does not answer is given up so.
+ */
+const FINISH_MS = 60_000;
+/**
+ * Who has closed first hangs up when it hears our answer. One that does not is left after that time: the answer has then gone out, three
+ * times if need be.
+ */
+const PARTING_MS = 2000;
+/**
+ * Who hangs up as soon as he has answered, and on so short a path that the answer was not seen, does it at once. What ends later was given
+ * up by SCTP, 12.6 s after the first of our bytes that nobody has acknowledged.
+ */
+const PROMPT_MS = 5000;
 
 /**
+ * The channel is closed by a second handle on the same stream, made for that: it resets our stream behind all data, and this one goes on
+ * hearing, until the other side resets its own, as it must when it has seen ours (RFC 8831, section 6.7). So what comes last is not lost,
+ * and everything is known to have arrived.
+ *
  * `onClosed` of the binding is not used: with it the binding throws away what it has not yet delivered (murat-dogan/node-datachannel
  * issue 375).
  */
@@ -341,16 +309,21 @@ class NodeRawChannel implements RawChannel {
   closed = false;
   silent = false;
   maxMessageSize = 0;
+  readonly #connection: PeerConnection;
   readonly #channel: DataChannel;
   #look: NodeJS.Timeout | undefined;
   #early: Uint8Array[] = [];
   #onmessage: ((message: Uint8Array) => void) | undefined;
   #messages = 0;
-  #lines = 0;
   #ending = false;
-  #finished: ((acknowledged: boolean) => void) | undefined;
+  #hungUp = false;
+  /** When `finish` was called. */
+  #since = Infinity;
+  #finishing: Promise<boolean> | undefined;
+  #finish: ((acknowledged: boolean) => void) | undefined;
 
-  constructor(channel: DataChannel) {
+  constructor(connection: PeerConnection, channel: DataChannel) {
+    this.#connection = connection;
     this.#channel = channel;
     channel.setBufferedAmountLowThreshold(LOW_WATER);
     channel.onBufferedAmountLow(() => this.ondrain?.());
@@ -366,9 +339,14 @@ class NodeRawChannel implements RawChannel {
   /** Known by now: what the other side takes. */
   opened(): void {
     if (this.#isOpen()) this.maxMessageSize = this.#channel.maxMessageSize();
+    this.#watch(LOOK_MS);
+  }
+
+  #watch(ms: number): void {
+    clearInterval(this.#look);
     this.#look = setInterval(() => {
       if (!this.#isOpen()) this.ended(false);
-    }, LOOK_MS);
+    }, ms);
   }
 
   get onmessage(): ((message: Uint8Array) => void) | undefined {
@@ -383,15 +361,11 @@ class NodeRawChannel implements RawChannel {
   }
 
   get bufferedAmount(): number {
-    try {
-      return this.#channel.bufferedAmount();
-    } catch {
-      return 0;
-    }
+    return this.#channel.bufferedAmount();
   }
 
   send(message: Uint8Array): boolean {
-    if (this.closed || this.#ending || !this.#isOpen()) return false;
+    if (this.#finishing || !this.#isOpen()) return false;
     try {
       // False only means "queued" here; the message is not lost.
       this.#channel.sendMessageBinary(message);
@@ -402,55 +376,54 @@ class NodeRawChannel implements RawChannel {
   }
 
   finish(): Promise<boolean> {
-    if (this.closed || this.#ending || !this.#isOpen()) return Promise.resolve(false);
-    clearInterval(this.#look);
-    return new Promise((resolve) => {
-      const timer = setTimeout(() => this.#finished?.(false), FINISH_MS);
-      this.#finished = (acknowledged) => {
+    if (this.#hungUp) return Promise.resolve(false);
+    this.#finishing ??= new Promise((resolve) => {
+      const timer = setTimeout(() => this.#finish?.(false), this.#ending ? PARTING_MS : FINISH_MS);
+      this.#finish = (acknowledged) => {
         clearTimeout(timer);
-        this.#finished = undefined;
-        silence();
-        this.#ending = true;
-        this.closed = true;
         resolve(acknowledged);
       };
-      // The binding has no event for it. One channel at a time is closed in a process.
-      load().initLogger("Verbose", (_level, text) => {
-        this.#lines++;
-        if (ACKNOWLEDGED.test(text)) this.#finished?.(true);
-      });
-      this.#channel.close();
+      if (!this.#ending) this.#closeOurs();
     });
+    return this.#finishing;
+  }
+
+  #closeOurs(): void {
+    this.#since = performance.now();
+    this.#watch(LOOK_CLOSELY_MS);
+    try {
+      this.#connection.createDataChannel("", { negotiated: true, id: this.#channel.getId() }).close();
+    } catch {
+      // The connection closed under us: `ended` comes.
+    }
   }
 
   /** The channel is closed, or the connection under it: what has arrived is delivered, then `onclose` called. */
   ended(silent: boolean): void {
-    if (this.#finished) {
-      // What the log has said before waits in a queue of its own.
-      whenQuiet(
-        () => this.#lines,
-        () => this.#finished?.(false),
-      );
+    this.#hungUp = this.#connection.state() !== "connected";
+    if (this.#ending) {
+      if (this.closed) this.#finish?.(false);
       return;
     }
-    if (this.#ending) return;
     this.#ending = true;
-    this.silent = silent;
+    this.silent = silent || (this.#hungUp && performance.now() - this.#since > PROMPT_MS);
     clearInterval(this.#look);
-    whenQuiet(
-      () => this.#messages,
-      () => {
-        this.closed = true;
-        this.onclose?.();
-      },
-    );
+    let [seen, quiet] = [this.#messages, 0];
+    const turn = (): void => {
+      quiet = this.#messages === seen ? quiet + 1 : 0;
+      seen = this.#messages;
+      if (quiet < QUIET_TURNS) {
+        setImmediate(turn);
+        return;
+      }
+      this.closed = true;
+      this.#finish?.(!this.silent);
+      this.onclose?.();
+    };
+    setImmediate(turn);
   }
 
   #isOpen(): boolean {
-    try {
-      return this.#channel.isOpen();
-    } catch {
-      return false;
-    }
+    return this.#channel.isOpen();
   }
 }

@@ -27,8 +27,9 @@ export interface RawChannel extends Omit<Channel, "packet" | "close"> {
   /** What a message above the limit that we announced is: the library cuts it. */
   onoversize: (() => void) | undefined;
   /**
-   * Closes behind everything that was sent. True when the other side's SCTP has acknowledged all of it (RFC 8831, section
-   * 6.7: it resets its stream after the last message), false when the connection ended before, or that took too long.
+   * Closes behind everything that was sent; messages of the other side go on coming, until `onclose`. True when it has closed in turn,
+   * which it does when it has everything (RFC 8831, section 6.7), or has hung up; false when it has fallen silent, or does not answer.
+   * Where the other side has closed first: waits until it has hung up, for a short while, so that our answer reaches it.
    */
   finish(): Promise<boolean>;
 }

@@ -98,10 +98,12 @@ export type CreatePeer = (config: PeerConfig) => Promise<Peer>;
 /** What plain WebRTC is made of: the other side's part comes later, or not at all. */
 export interface RawPeerConfig extends Pick<
   PeerConfig,
-  "type" | "local" | "ports" | "bind" | "stun" | "turn" | "relayOnly" | "onlog"
+  "type" | "local" | "ports" | "bind" | "stun" | "turn" | "onlog"
 > {
-  /** Of the channel, when this side makes the offer. */
+  /** Of the channel, when this side makes the offer. Such a side takes no TURN servers. */
   readonly label: string;
+  /** The other side's password in ICE, when this side answers. */
+  readonly remotePassword: string | undefined;
 }
 
 export interface RawPeer {

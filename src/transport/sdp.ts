@@ -43,9 +43,12 @@ export function parseDescription(type: "offer" | "answer", sdp: string): Descrip
   if (media === undefined)
     throw wrong(`has no data channel in it: the page calls createDataChannel before createOffer`);
   if (second !== undefined) throw wrong("has other media beside the data channel");
-  const [, port, protocol] = /^m=application (\d{1,5}) (\S+) webrtc-datachannel$/.exec(media.trimEnd()) ?? [];
+  // Today's form, and that of the drafts before RFC 8841, with the SCTP port in it: aiortc offers so.
+  const [, port, protocol, format] =
+    /^m=application (\d{1,5}) (\S+) (webrtc-datachannel|\d{1,5})$/.exec(media.trimEnd()) ?? [];
   if (protocol === undefined) throw wrong("has no data channel in it, but other media");
-  if (!/^(UDP|TCP)\/DTLS\/SCTP$/.test(protocol)) throw wrong("is not of WebRTC as browsers speak it today");
+  if (!(format === "webrtc-datachannel" ? /^(UDP|TCP)\/DTLS\/SCTP$/ : /^DTLS\/SCTP$/).test(protocol))
+    throw wrong("is not of WebRTC as browsers speak it today");
   // RFC 8829, section 5.3.1: port 0 says no to it.
   if (type === "answer" && port === "0") throw wrong("refuses the data channel");
   const session = lines.slice(0, start);
@@ -70,8 +73,8 @@ export function parseDescription(type: "offer" | "answer", sdp: string): Descrip
     throw wrong("has no proper a=setup");
   const mid = attribute("mid") ?? "0";
   if (!/^[!#$%&'*+.^`{|}~\w-]{1,32}$/.test(mid)) throw wrong("has no proper a=mid");
-  const sctpPort = number(attribute("sctp-port"), 5000);
-  if (sctpPort < 1 || sctpPort > 65_535) throw wrong("has no proper a=sctp-port");
+  const sctpPort = number(format === "webrtc-datachannel" ? attribute("sctp-port") : format, 5000);
+  if (!(sctpPort >= 1 && sctpPort <= 65_535)) throw wrong("has no proper a=sctp-port");
   const maxMessageSize = number(attribute("max-message-size"), DEFAULT_MESSAGE_SIZE);
   if (Number.isNaN(maxMessageSize)) throw wrong("has no proper a=max-message-size");
   const candidates = section

@@ -1,4 +1,4 @@
-/** dcpipe pipe --raw and other people's WebRTC: browsers, and libraries for Node. Each echoes what comes. */
+/** dcpipe pipe --raw and other people's WebRTC: browsers, and libraries for Node and Python. Each echoes what comes. */
 import { randomBytes } from "node:crypto";
 import { readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -8,7 +8,6 @@ import { type Dcpipe, Process, sha256, start, succeed, temporaryDirectory } from
 
 const SIZE = 3 * 1024 * 1024 + 17;
 const PAGE = readFileSync(join(import.meta.dirname, "raw-page.js"), "utf8").replaceAll("export ", "");
-const PEER = join(import.meta.dirname, "raw-peer.js");
 
 /** The answer lies there whole, or not at all. */
 function answer(file: string, line: string): void {
@@ -96,6 +95,7 @@ for (const name of BROWSERS) {
       `const pc = (globalThis.pc = new RTCPeerConnection());
        pc.ondatachannel = async ({ channel }) => {
          globalThis.kept = channel;
+         channel.onclose = () => pc.close();
          for (let i = 0; i < 256; i++) channel.send(new Uint8Array(16384).fill(i));
          // Firefox may throw away what it still holds at close().
          while (channel.bufferedAmount > 0) await new Promise((resolve) => setTimeout(resolve, 5));
@@ -114,10 +114,18 @@ for (const name of BROWSERS) {
   });
 }
 
-for (const library of ["werift", "wrtc"]) {
+const NODE = [process.execPath, join(import.meta.dirname, "raw-peer.js")];
+const PEERS: Readonly<Record<string, readonly string[]>> = {
+  werift: [...NODE, "werift"],
+  wrtc: [...NODE, "wrtc"],
+  // Debian's package, which its own Python sees.
+  aiortc: ["/usr/bin/python3", join(import.meta.dirname, "raw-peer.py")],
+};
+
+for (const [library, command] of Object.entries(PEERS)) {
   test(`${library} offers: some MiB come back as they were`, async () => {
     const bytes = randomBytes(SIZE);
-    const peer = new Process([process.execPath, PEER, library, "offering"], { stdin: "pipe" });
+    const peer = new Process([...command, "offering"], { stdin: "pipe" });
     await peer.printed("\n");
     const dcpipe = start(["pipe", "--raw", "--to", peer.stdout.toString()], { stdin: bytes });
     peer.stdin.write(`${await answered(dcpipe)}\n`);
@@ -128,7 +136,7 @@ for (const library of ["werift", "wrtc"]) {
   test(`${library} answers: some MiB come back as they were`, async () => {
     const bytes = randomBytes(SIZE);
     const { dcpipe, offer, file } = await offers(bytes);
-    const peer = new Process([process.execPath, PEER, library, "answering"], { stdin: "pipe" });
+    const peer = new Process([...command, "answering"], { stdin: "pipe" });
     peer.stdin.write(`${offer}\n`);
     await peer.printed("\n");
     answer(file, peer.stdout.toString().trim());
