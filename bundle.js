@@ -53,8 +53,14 @@ async function page() {
     "require-trusted-types-for 'script'",
     "trusted-types dcpipe",
   ].join("; ");
-  const parts = { policy, style, script };
-  return readFileSync(at("src/page/page.html"), "utf8").replace(/\{\{(\w+)\}\}/g, (_, name) => parts[name]);
+  const places = {
+    'Policy" content="': policy,
+    "<style>": style,
+    "<script>": script,
+  };
+  let html = readFileSync(at("src/page/page.html"), "utf8");
+  for (const [place, text] of Object.entries(places)) html = html.replace(place, (found) => found + text);
+  return html;
 }
 
 mkdirSync(at("dist/page"), { recursive: true });

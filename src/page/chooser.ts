@@ -19,7 +19,10 @@ export function createChooser(): Chooser {
   let chosen: Chosen[] = [];
   const list = h("ul", { class: "list chosen", "aria-label": "To be sent" });
   const textId = uniqueId();
-  const text = h("textarea", { id: textId, rows: 3, oninput: () => {
+  const text = h("textarea", {
+    id: textId,
+    rows: 3,
+    oninput: () => {
       changed();
     },
   });

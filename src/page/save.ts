@@ -127,8 +127,8 @@ export class LaterTarget implements TargetDirectory {
   create: TargetDirectory["create"] = (name, from, size) => this.#chosen.create(name, from, size);
   link: TargetDirectory["link"] = (name, target, mtime, replace) =>
     this.#chosen.link(name, target, mtime, replace);
-  finish: TargetDirectory["finish"] = (attributes, force) => this.#chosen.finish(attributes, force);
-  // May be called when all was refused.
+  // Also called where nothing came but texts, or all was refused.
+  finish: TargetDirectory["finish"] = async (attributes, force) => this.#target?.finish(attributes, force);
   forget: TargetDirectory["forget"] = async (name) => this.#target?.forget(name);
   close: TargetDirectory["close"] = async () => this.#target?.close();
 }

@@ -15,7 +15,10 @@ interface FetchEvent extends Event {
 
 const scope = globalThis as unknown as WorkerScope;
 /** Streams that no request has come for. Their names are random: only who has brought one can ask for it. */
-const waiting = new Map<string, { readonly request: DownloadRequest; readonly page: MessagePort | undefined }>();
+const waiting = new Map<
+  string,
+  { readonly request: DownloadRequest; readonly page: MessagePort | undefined }
+>();
 
 scope.addEventListener("install", () => {
   void scope.skipWaiting();

@@ -49,7 +49,7 @@ export interface User {
   read(text: string | RegExp): Promise<string>;
   run<A, R>(body: (argument: A) => R | Promise<R>, argument: A): Promise<R>;
   /** Waits for a downloaded file with this name and hash. */
-  downloaded(name: string, hash: string): Promise<void>;
+  downloaded(name: string | RegExp, hash: string): Promise<void>;
   screenshot(path: string): Promise<void>;
   /** As when the user closes the tab: without asking what the page thinks of it. */
   close(): Promise<void>;
@@ -143,6 +143,10 @@ async function findText({ name, part }: Omit<Sought, "role">): Promise<string> {
 const sought = (role: Role, name: string | RegExp): Sought =>
   typeof name === "string" ? { role, name, part: false } : { role, name: name.source, part: true };
 
+function hashOf(path: string): string {
+  return createHash("sha256").update(readFileSync(path)).digest("hex");
+}
+
 /** One Chromium for all tests of a file. */
 let running: ReturnType<typeof chromium.launch> | undefined;
 
@@ -190,6 +194,8 @@ class Browsing implements User {
   readonly #complaints: string[];
   readonly #expected: readonly RegExp[];
   #closed = false;
+  /** What it showed when it was closed. */
+  #last = "";
 
   constructor(
     kind: Kind,
@@ -205,11 +211,8 @@ class Browsing implements User {
     this.#complaints = complaints;
     this.#expected = expected;
     this.#end = end;
-    onTestFailed(async () => {
-      const text = this.#closed
-        ? "closed"
-        : await this.run(() => document.body.innerText, undefined).catch(String);
-      console.error(`--- ${kind}\n${complaints.join("\n")}\n${text}`);
+    onTestFailed(() => {
+      console.error(`--- ${kind}\n${complaints.join("\n")}\n${this.#last}`);
     });
   }
 
@@ -252,12 +255,11 @@ class Browsing implements User {
     return this.#tab.evaluate(body, argument);
   }
 
-  async downloaded(name: string, hash: string): Promise<void> {
+  async downloaded(name: string | RegExp, hash: string): Promise<void> {
     const look = (): boolean =>
-      readdirSync(this.downloads).includes(name) &&
-      createHash("sha256")
-        .update(readFileSync(join(this.downloads, name)))
-        .digest("hex") === hash;
+      readdirSync(this.downloads)
+        .filter((each) => (typeof name === "string" ? each === name : name.test(each)))
+        .some((each) => hashOf(join(this.downloads, each)) === hash);
     await new Promise<void>((resolve) => {
       const watcher = watch(this.downloads, () => {
         finish();
@@ -282,6 +284,7 @@ class Browsing implements User {
       () => (globalThis as unknown as { complaints?: string[] }).complaints ?? [],
       undefined,
     );
+    this.#last = await this.run(() => document.body.innerText, undefined);
     await this.#end();
     const all = [...this.#complaints, ...told];
     expect(all.filter((text) => !this.#expected.some((each) => each.test(text)))).toEqual([]);
