@@ -22,7 +22,7 @@ export interface Met {
 
 /** What is told on the way: for the line that shows how the two are connected. */
 export type News =
-  | { readonly state: "connecting" }
+  | { readonly state: "connecting"; readonly role: Role }
   | { readonly state: "connected"; readonly path: ConnectedPath }
   | { readonly state: "reconnecting" }
   /** The rendezvous is out of reach (`trouble`), or back. */
@@ -38,7 +38,7 @@ export interface Meeting {
 export async function join(code: Code, meeting: Meeting): Promise<Met> {
   const joining = await connectByCode(
     code,
-    optionsOf(meeting, () => undefined),
+    optionsOf("joining", meeting, () => undefined),
   );
   const session = await joining.session;
   return { session, role: "joining", verifier: await joining.verifier };
@@ -46,16 +46,17 @@ export async function join(code: Code, meeting: Meeting): Promise<Met> {
 
 /** Waits; tells the code, again when it had to change. */
 export async function wait(meeting: Meeting, oncode: (code: string) => void): Promise<Met> {
-  const waiting = await listenByCode(optionsOf(meeting, oncode));
+  const waiting = await listenByCode(optionsOf("waiting", meeting, oncode));
   const session = await waiting.session;
   return { session, role: "waiting", verifier: await waiting.verifier };
 }
 
 function optionsOf(
+  role: Role,
   { rendezvous, signal, onnews }: Meeting,
   oncode: (code: string) => void,
 ): Parameters<typeof connectByCode>[1] {
-  onnews({ state: "connecting" });
+  onnews({ state: "connecting", role });
   const url = parseRendezvousUrl(rendezvous);
   return {
     rendezvous: url,

@@ -16,13 +16,14 @@ import {
   type Sendable,
   type Session,
 } from "../browser.ts";
+import { stayAwake } from "./awake.ts";
 import type { Verb } from "./commands.ts";
 import { join, wait, type Meeting, type Met } from "./connect.ts";
 import type { Place } from "./place.ts";
 import type { Screen } from "./screen.ts";
 import { compare, differing } from "./views/compare.ts";
 import { forward } from "./views/forward.ts";
-import { showConnecting, showJoin } from "./views/join.ts";
+import { showConnecting, showJoin, showUnable } from "./views/join.ts";
 import { showDone, showFailed, type Kept, type Outcome } from "./views/over.ts";
 import { pipe } from "./views/pipe.ts";
 import { receive } from "./views/receive.ts";
@@ -158,6 +159,7 @@ export function createFlow(screen: Screen, place: Place): Flow {
     const own = new AbortController();
     stop = own;
     const kept: Kept = { texts: [], log: undefined };
+    const sleep = stayAwake();
     screen.line.begin({
       oncancel: cancel,
       ondiffer: () => {
@@ -182,6 +184,7 @@ export function createFlow(screen: Screen, place: Place): Flow {
       own.abort();
       if (stop === own) showFailed(screen, error, kept, over);
     } finally {
+      sleep();
       if (stop === own) stop = session = undefined;
     }
   };
@@ -202,6 +205,10 @@ export function createFlow(screen: Screen, place: Place): Flow {
   return {
     open: (text) => {
       if (stop) return;
+      if (place.unable !== undefined) {
+        showUnable(screen, place.unable, text, rendezvous);
+        return;
+      }
       if (text.trim() === "") {
         start();
         return;

@@ -112,7 +112,8 @@ export function createLine(): Line {
     },
     news: (news) => {
       if (news.state === "connected") show("connected", describe(news.path));
-      else if (news.state === "connecting") show("connecting", "waiting");
+      else if (news.state === "connecting")
+        show("connecting", news.role === "joining" ? "connecting" : "waiting");
       else if (news.state === "reconnecting") {
         show("connecting", "reconnecting");
         rate.textContent = "";

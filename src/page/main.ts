@@ -13,6 +13,11 @@ if (root) {
   addEventListener("hashchange", () => {
     flow.open(fragment());
   });
+  // What is dropped beside its place would be opened in place of this page.
+  for (const type of ["dragover", "drop"])
+    addEventListener(type, (event) => {
+      event.preventDefault();
+    });
   addEventListener("beforeunload", (event) => {
     if (flow.busy) event.preventDefault();
   });

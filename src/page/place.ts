@@ -5,6 +5,8 @@ export interface Place {
   readonly hosted: boolean;
   /** Its rendezvous' URL, ending with a slash; undefined when the user has to name one. */
   readonly rendezvous: string | undefined;
+  /** Why nothing can be done here, for people. */
+  readonly unable: string | undefined;
 }
 
 /** What `dcpipe page --rendezvous` has written into a file. */
@@ -12,9 +14,17 @@ const GIVEN = 'meta[name="dcpipe-rendezvous"]';
 
 export function findPlace(): Place {
   if (location.protocol === "http:" || location.protocol === "https:")
-    return { hosted: true, rendezvous: plain(new URL(".", location.href)) };
+    return { hosted: true, rendezvous: plain(new URL(".", location.href)), unable: findObstacle() };
   const given = document.querySelector<HTMLMetaElement>(GIVEN)?.content ?? "";
-  return { hosted: false, rendezvous: given === "" ? undefined : given };
+  return { hosted: false, rendezvous: given === "" ? undefined : given, unable: findObstacle() };
+}
+
+function findObstacle(): string | undefined {
+  if (!isSecureContext)
+    return "Browsers keep what this page needs (cryptography, files) to pages that come by https, or from this very machine. This one came by http.";
+  if (!("RTCPeerConnection" in globalThis))
+    return "This browser has no WebRTC, or a setting or an extension has switched it off.";
+  return undefined;
 }
 
 /** What stands behind the # of the address, which no server sees. At most as long as anybody should look at. */

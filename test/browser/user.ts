@@ -3,9 +3,18 @@
  * and waits until they are there. Nothing here waits for a time.
  */
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, watch } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  watch,
+} from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { chromium } from "playwright-core";
 import puppeteer from "puppeteer-core";
 import { afterAll, expect, onTestFailed, onTestFinished, type TestContext } from "vitest";
@@ -17,6 +26,8 @@ export type Role =
 export interface UserOptions {
   /** Chromium's picker of folders gives the page's own storage; without it there is none. */
   readonly folders?: boolean;
+  /** The page takes itself for one that came by http. */
+  readonly insecure?: boolean;
   /** Width and height, CSS pixels. */
   readonly size?: readonly [number, number];
   readonly dark?: boolean;
@@ -41,8 +52,10 @@ export interface User {
   /** Types into what is found, as with a keyboard. */
   type(name: string | RegExp, text: string): Promise<void>;
   press(key: "Tab" | "Enter"): Promise<void>;
-  /** Picks files or a folder. */
+  /** Picks files. */
   pick(name: string | RegExp, paths: readonly string[]): Promise<void>;
+  /** Picks a folder with all that is in it: some 100 KiB. */
+  pickFolder(name: string | RegExp, path: string): Promise<void>;
   /** Waits until it is there, and visible. */
   see(role: Role, name: string | RegExp): Promise<void>;
   /** Waits until a text is on the page. */
@@ -74,6 +87,11 @@ function listen(): void {
 /** Runs before the page: a picker that nobody has to click. */
 function pickOwnStorage(): void {
   Object.assign(globalThis, { showDirectoryPicker: () => navigator.storage.getDirectory() });
+}
+
+/** Runs before the page. */
+function comeByHttp(): void {
+  Object.defineProperty(globalThis, "isSecureContext", { value: false });
 }
 
 function noPicker(): void {
@@ -242,6 +260,34 @@ class Browsing implements User {
     await (input.setInputFiles?.([...paths]) ?? input.uploadFile?.(...paths));
   }
 
+  async pickFolder(name: string | RegExp, path: string): Promise<void> {
+    const input = await this.#find("file", name);
+    if (input.setInputFiles) {
+      await input.setInputFiles([path]);
+      return;
+    }
+    // Firefox takes no folder from WebDriver: the page gets the files as it would from the picker.
+    const files = readdirSync(path, { recursive: true, encoding: "utf8" })
+      .filter((each) => statSync(join(path, each)).isFile())
+      .map((each) => ({
+        path: `${basename(path)}/${each}`,
+        content: readFileSync(join(path, each)).toString("base64"),
+      }));
+    await this.run(
+      ([label, chosen]) => {
+        const picker = document.querySelector(`[aria-label="${label}"]`);
+        const value = chosen.map((each) => {
+          const bytes = Uint8Array.from(atob(each.content), (c) => c.charCodeAt(0));
+          const file = new File([bytes], each.path.split("/").at(-1) ?? "");
+          return Object.defineProperty(file, "webkitRelativePath", { value: each.path });
+        });
+        if (picker) Object.defineProperty(picker, "files", { value });
+        picker?.dispatchEvent(new Event("change"));
+      },
+      [String(name), files] as const,
+    );
+  }
+
   async see(role: Role, name: string | RegExp): Promise<void> {
     await this.#find(role, name);
   }
@@ -313,6 +359,7 @@ async function chromiumUser(executablePath: string, home: string, options: UserO
   });
   await context.addInitScript(listen);
   await context.addInitScript(folders ? pickOwnStorage : noPicker);
+  if (options.insecure === true) await context.addInitScript(comeByHttp);
   const page = await context.newPage();
   const complaints: string[] = [];
   page.on("console", (message) => {
@@ -355,6 +402,7 @@ async function firefoxUser(executablePath: string, home: string, options: UserOp
   });
   page.on("pageerror", (error) => complaints.push(String(error)));
   await page.evaluateOnNewDocument(listen);
+  if (options.insecure === true) await page.evaluateOnNewDocument(comeByHttp);
   return new Browsing("firefox", page as unknown as Tab, downloads, complaints, options, () =>
     browser.close(),
   );

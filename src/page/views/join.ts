@@ -1,4 +1,5 @@
 /** A link was opened: nothing happens before somebody wants it to, since a code works once and links are looked at by many programs. */
+import { formatCode, parseCode } from "../../browser.ts";
 import { terminalCommands } from "../commands.ts";
 import { button, h } from "../dom.ts";
 import type { Screen } from "../screen.ts";
@@ -22,6 +23,26 @@ export function showJoin(
         button("Another code", actions.leave, "quiet"),
       ),
       terminalCommands(code, rendezvous),
+    ],
+  });
+}
+
+/** Nothing can be done in this browser, or here: a terminal still can. */
+export function showUnable(screen: Screen, why: string, text: string, rendezvous: string): void {
+  let code: string | undefined;
+  try {
+    code = formatCode(parseCode(text));
+  } catch {
+    // Then there is none to show.
+  }
+  const commands = code === undefined ? undefined : terminalCommands(code, rendezvous);
+  commands?.setAttribute("open", "");
+  screen.show({
+    title: "Not in this browser",
+    body: [
+      code === undefined ? undefined : h("p", { class: "code big" }, code),
+      h("p", { class: "lead" }, why),
+      commands,
     ],
   });
 }

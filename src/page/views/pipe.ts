@@ -10,7 +10,11 @@ import { Speed } from "../speed.ts";
 import { plainText, type Kept, type Outcome } from "./over.ts";
 
 /** Characters that stay on the screen; what came before goes. */
-const SCROLLBACK = 200_000;
+const SCROLLBACK = 100_000;
+/** Milliseconds from one drawing to the next. */
+const DRAW_MS = 60;
+/** Pixels: who reads further up is left there. */
+const NEAR_BOTTOM = 40;
 const SHOW_MS = 250;
 /** The other side reads lines. */
 const LINE_END = "\n";
@@ -163,7 +167,7 @@ class Incoming implements Sink {
   }
 }
 
-/** What went and came, the last of it. */
+/** What went and came, the last of it. It is drawn now and then: a flood must cost the screen little. */
 class Log {
   readonly root = h("div", {
     class: "log scroll",
@@ -171,33 +175,53 @@ class Log {
     tabindex: 0,
     "aria-label": "What went through the pipe",
   });
+  #waiting: { readonly text: string; readonly whose: string }[] = [];
+  #waitingLength = 0;
   #length = 0;
   #last: { readonly whose: string; readonly node: Text } | undefined;
+  #timer: ReturnType<typeof setTimeout> | undefined;
 
   add(text: string, whose: "mine" | "theirs"): void {
-    this.#append(plainText(text.replaceAll("\r\n", "\n")), whose);
+    this.#put(text.replaceAll("\r\n", "\n"), whose);
   }
 
   note(text: string): void {
-    this.#append(text, "note");
-    this.#last = undefined;
+    this.#put(text, "note");
+  }
+
+  #put(text: string, whose: string): void {
+    if (text === "") return;
+    this.#waiting.push({ text: text.slice(-SCROLLBACK), whose });
+    this.#waitingLength += Math.min(text.length, SCROLLBACK);
+    // What would not be seen for a moment is not drawn at all.
+    while (this.#waitingLength > 2 * SCROLLBACK)
+      this.#waitingLength -= this.#waiting.shift()?.text.length ?? this.#waitingLength;
+    this.#timer ??= setTimeout(() => {
+      this.#draw();
+    }, DRAW_MS);
+  }
+
+  #draw(): void {
+    this.#timer = undefined;
+    const { scrollHeight, scrollTop, clientHeight } = this.root;
+    const bottom = scrollHeight - scrollTop - clientHeight < NEAR_BOTTOM;
+    for (const { text, whose } of this.#waiting) this.#append(plainText(text), whose);
+    this.#waiting = [];
+    this.#waitingLength = 0;
+    while (this.#length > SCROLLBACK) this.#forget();
+    if (bottom) this.root.scrollTop = this.root.scrollHeight;
   }
 
   #append(text: string, whose: string): void {
-    if (text === "") return;
-    const bottom = this.root.scrollHeight - this.root.scrollTop - this.root.clientHeight < 40;
-    const shown = text.slice(-SCROLLBACK);
+    this.#length += text.length;
     // What comes in pieces is one text still, until a line of the other side's stands between.
-    if (this.#last?.whose === whose && !this.#last.node.data.endsWith("\n"))
-      this.#last.node.appendData(shown);
-    else {
-      const node = document.createTextNode(shown);
-      this.root.append(h("p", { class: whose }, node));
-      this.#last = { whose, node };
+    if (whose !== "note" && this.#last?.whose === whose && !this.#last.node.data.endsWith("\n")) {
+      this.#last.node.appendData(text);
+      return;
     }
-    this.#length += shown.length;
-    while (this.#length > SCROLLBACK) this.#forget();
-    if (bottom) this.root.scrollTop = this.root.scrollHeight;
+    const node = document.createTextNode(text);
+    this.root.append(h("p", { class: whose }, node));
+    this.#last = { whose, node };
   }
 
   #forget(): void {
@@ -207,10 +231,9 @@ class Log {
       this.#length = 0;
       return;
     }
-    const over = this.#length - SCROLLBACK;
-    if (text.length <= over) oldest.remove();
-    const gone = Math.min(text.length, over);
-    if (text.length > over) text.deleteData(0, gone);
+    const gone = Math.min(text.length, this.#length - SCROLLBACK);
+    if (gone < text.length) text.deleteData(0, gone);
+    else oldest.remove();
     this.#length -= gone;
   }
 }
