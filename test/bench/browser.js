@@ -310,7 +310,8 @@ const common = ["--json", "--no-stun", "--no-lan", "--rendezvous", at];
 const partners = {
   pipe: {
     page: () => run(["pipe", ...common], [openSync(random, "r"), "pipe", "pipe"]),
-    process: () => run(["pipe", ...common]),
+    // Thrown away by the system, as the bare channel's end does with it.
+    process: () => run(["pipe", ...common], ["ignore", openSync("/dev/null", "w"), "pipe"]),
   },
   file: {
     page: () => run(["send", random, ...common]),
