@@ -250,5 +250,5 @@ function checkRendezvous(url: string): string | undefined {
 
 /** Messages are written for the end of a line of a terminal. */
 function sentence(text: string): string {
-  return `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
+  return `${text.charAt(0).toUpperCase()}${text.slice(1)}${/[.?!]$/.test(text) ? "" : "."}`;
 }

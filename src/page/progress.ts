@@ -22,7 +22,7 @@ export function createProgress(screen: Screen): ProgressBar {
   const id = uniqueId();
   const bar = h("progress", { max: 1, "aria-labelledby": id });
   const figures = h("p", { class: "figures" });
-  const name = h("p", { class: "file" });
+  const name = h("p", { class: "at-work" });
   const root = h(
     "div",
     { class: "progress" },

@@ -71,7 +71,9 @@ export async function receive(screen: Screen, { session, role }: Met, { texts }:
     const only = texts.length > 0 && result.files === texts.length;
     return {
       title: failed + refused > 0 ? "Received, but not everything" : "Received",
-      text: only ? countOf(texts.length, "text") + "." : `${describeResult(result)} All of it is verified.`,
+      text: only
+        ? "A text, which stands nowhere but here: copy it if you need it."
+        : `${describeResult(result)} All of it is verified.`,
       problems: list,
     };
   } catch (cause) {
@@ -219,22 +221,27 @@ function totalsOf({ entries, complete, total, unknown }: Offer): string {
 }
 
 function listOf({ entries, total }: Offer): HTMLElement {
-  const shown = entries.slice(0, MAX_SHOWN);
-  const rest = Math.max(total.entries, entries.length) - shown.length;
+  // A folder with something in it is seen in the paths of that.
+  const inside = new Set(entries.map(({ path }) => path.slice(0, path.lastIndexOf("/"))));
+  const rows = entries.filter(({ kind, path }) => kind !== "directory" || !inside.has(path));
+  const shown = rows.slice(0, MAX_SHOWN);
+  const rest = rows.length - shown.length + Math.max(0, total.entries - entries.length);
   return h(
     "div",
     { class: "scroll", tabindex: 0, role: "region", "aria-label": "What comes" },
     h(
       "ul",
       { class: "list" },
-      ...shown.map((entry) =>
-        h(
+      ...shown.map((entry) => {
+        const label = labelOf(entry);
+        const name = label.slice(label.lastIndexOf("/", label.length - 2) + 1);
+        return h(
           "li",
-          { class: entry.kind },
-          h("span", { class: "name" }, labelOf(entry)),
+          {},
+          h("span", { class: "name" }, h("span", { class: "folder" }, label.slice(0, -name.length)), name),
           h("span", { class: "size" }, entry.kind === "file" ? sizeOf(entry) : ""),
-        ),
-      ),
+        );
+      }),
     ),
     rest > 0 ? h("p", { class: "note" }, `and ${countOf(rest, "other")}`) : undefined,
   );
