@@ -14,6 +14,7 @@ import type { CodeOptions, Platform } from "./connect/options.ts";
 import { randomCertificate } from "./browser/rtc/certificate.ts";
 import { createPeer } from "./browser/rtc.ts";
 import { watchNetwork } from "./browser/watch.ts";
+import { endWithPage } from "./browser/leaving.ts";
 import { openSocket } from "./browser/websocket.ts";
 import type { Code } from "./wire/code.ts";
 
@@ -31,17 +32,22 @@ export type BrowserOptions = Omit<CodeOptions, "portRange" | "bind" | "lan"> & {
   readonly rendezvous: string;
 };
 
-/** Waits for another machine at a rendezvous; resolves when there is a code. */
-export function listenByCode(
+/** Waits for another machine at a rendezvous; resolves when there is a code. When the page goes, the other side is told. */
+export async function listenByCode(
   options: BrowserOptions & { readonly words?: number | undefined },
 ): Promise<WaitingByCode> {
-  return code.listenByCode(platform, { ...options, lan: false });
+  const waiting = await code.listenByCode(platform, { ...options, lan: false });
+  endWithPage(waiting);
+  return waiting;
 }
 
-/** Joins the machine that waits with this code. */
-export function connectByCode(joined: Code, options: BrowserOptions): Promise<JoiningByCode> {
+/** Joins the machine that waits with this code. When the page goes, the other side is told. */
+export async function connectByCode(joined: Code, options: BrowserOptions): Promise<JoiningByCode> {
   // As elsewhere: what is thrown at once rejects.
-  return Promise.resolve().then(() => code.connectByCode(platform, joined, { ...options, lan: false }));
+  await Promise.resolve();
+  const joining = code.connectByCode(platform, joined, { ...options, lan: false });
+  endWithPage(joining);
+  return joining;
 }
 
 export type { JoiningByCode, WaitingByCode } from "./connect/code.ts";

@@ -41,8 +41,6 @@ export interface Flow {
   open(text: string): void;
   /** Something is under way that leaving would end. */
   readonly busy: boolean;
-  /** The page goes: the other side is told. */
-  leave(): void;
 }
 
 /** What the waiting side does, and what this side does then. */
@@ -231,9 +229,6 @@ export function createFlow(screen: Screen, place: Place): Flow {
     },
     get busy() {
       return session !== undefined;
-    },
-    leave: () => {
-      cancel();
     },
   };
 }

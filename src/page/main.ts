@@ -21,7 +21,4 @@ if (root) {
   addEventListener("beforeunload", (event) => {
     if (flow.busy) event.preventDefault();
   });
-  addEventListener("pagehide", () => {
-    flow.leave();
-  });
 }

@@ -455,7 +455,7 @@ export class Session implements SessionEvents {
         this.#finish(error);
       },
     });
-    // At once: a page that goes away runs no further task.
+    // At once: a page that goes has no next task.
     this.#pump();
     this.#lingerTimer = setTimeout(() => {
       this.#finish(error);
