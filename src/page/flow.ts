@@ -52,6 +52,9 @@ const COUNTERPART: Readonly<Record<Purpose, Job["kind"]>> = {
 };
 const VERBS: Readonly<Record<Job["kind"], Verb>> = COUNTERPART;
 
+/** As in a terminal: what the other side has not heard by then, it will not hear. */
+const FAREWELL_MS = 2000;
+
 export function createFlow(screen: Screen, place: Place): Flow {
   let rendezvous = place.rendezvous ?? "";
   let stop: AbortController | undefined;
@@ -177,9 +180,9 @@ export function createFlow(screen: Screen, place: Place): Flow {
       if (stop === own) showDone(screen, outcome, kept, over);
     } catch (cause) {
       const error = asDcpipeError(cause, "IO");
-      // The stream is gone, the session may stand: the other side is told that all is over.
-      session?.close().catch(() => undefined);
-      own.abort();
+      void farewell(session).then(() => {
+        own.abort();
+      });
       if (stop === own) showFailed(screen, error, kept, over);
     } finally {
       sleep();
@@ -231,6 +234,12 @@ export function createFlow(screen: Screen, place: Place): Flow {
       return session !== undefined;
     },
   };
+}
+
+/** The stream is gone, the session may stand: the other side is told that all is over, and why it was, before it is ended. */
+async function farewell(session: Session | undefined): Promise<void> {
+  const late = new Promise((resolve) => setTimeout(resolve, FAREWELL_MS));
+  await Promise.race([session?.close().catch(() => undefined), late]);
 }
 
 function checkRendezvous(url: string): string | undefined {

@@ -131,8 +131,8 @@ for (const kind of KINDS) {
     await user.see("heading", "Received, but not everything");
     await user.read("\\u{202e}gpj.exe");
     await fail(process, 5);
-    // The front of what is too long for one name is cut.
-    await user.downloaded(`t_${long}`.slice(-255), sha256(Buffer.from("5")));
+    // The front of what is too long for one name is cut; some browsers cut more.
+    await user.downloaded(/^l+\.txt$/, sha256(Buffer.from("5")));
     expect(readdirSync(user.downloads)).not.toContain("evil.sh");
   });
 

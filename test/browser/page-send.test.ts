@@ -118,8 +118,13 @@ for (const kind of KINDS) {
     await user.visit(`${server.url}#${await process.code()}`);
     await user.click("button", "Connect");
     await user.see("heading", "Send files");
+    // Whether a page may be left is asked of it by an event.
+    const leaves = (): Promise<boolean> =>
+      user.run(() => dispatchEvent(new Event("beforeunload", { cancelable: true })), undefined);
+    expect(await leaves()).toBe(false);
     await user.click("button", "Cancel");
     await user.see("heading", "Stopped.");
+    expect(await leaves()).toBe(true);
     await fail(process, 6);
     expect(process.error?.code).toBe("INTERRUPTED");
   });

@@ -218,6 +218,51 @@ for (const kind of KINDS) {
     await user.read(`dcpipe receive 7-guitar-sandwich --rendezvous ${server.url}`);
   });
 
+  test(`${kind}: a code is read from the camera, where the browser reads them`, async (context) => {
+    const server = await startServer();
+    const user = await openUser(context, kind);
+    const process = start(["send", "--text", "seen", "--rendezvous", server.url]);
+    await user.visit(server.url);
+    await user.run(
+      (link) => {
+        // No browser on Debian reads QR codes, and there is no camera.
+        const canvas = document.createElement("canvas");
+        const draw = (): void => {
+          canvas.getContext("2d")?.fillRect(0, 0, Math.random() * 100, 10);
+          requestAnimationFrame(draw);
+        };
+        draw();
+        Object.assign(navigator.mediaDevices, {
+          getUserMedia: () => Promise.resolve(canvas.captureStream()),
+        });
+        class Detector {
+          static getSupportedFormats = (): Promise<string[]> => Promise.resolve(["qr_code"]);
+          detect = (): Promise<{ rawValue: string }[]> => Promise.resolve([{ rawValue: link }]);
+        }
+        Object.assign(globalThis, { BarcodeDetector: Detector });
+        location.hash = "again";
+      },
+      `${server.url}#${await process.code()}`,
+    );
+    await user.click("button", "Scan a QR code");
+    await user.see("heading", "Received");
+    await user.read("seen");
+    await succeed(process);
+  });
+
+  test(`${kind}: through the relay, and said so`, async (context) => {
+    const server = await startServer();
+    const user = await openUser(context, kind);
+    const args = ["send", makeFile("a", "a"), "--relay", "only", "--rendezvous", server.url];
+    const process = start(args);
+    await user.visit(`${server.url}#${await process.code()}`);
+    await user.click("button", "Connect");
+    await user.read("through the relay");
+    await user.click("button", "Download");
+    await user.see("heading", "Received");
+    await succeed(process);
+  });
+
   test(`${kind}: two pages, one waits, the other opens its link`, async (context) => {
     const server = await startServer();
     const [one, other] = [await openUser(context, kind), await openUser(context, kind)];
@@ -250,7 +295,12 @@ for (const kind of KINDS) {
     const server = await startServer();
     const user = await openUser(context, kind);
     const process = start(["send", makeFile("a.txt", "below"), "--rendezvous", server.url]);
-    await user.visit(`${server.url}some/where/?x=1#${await process.code()}`);
+    const code = await process.code();
+    await user.visit(`${server.url}some/$(where);'\`/?x=1#${code}`);
+    // Whoever made the link chose the path: in a command it is a path and nothing else.
+    await user.click("button", "In a terminal instead");
+    const at = `${server.url}some/%24%28where%29%3b%27%60/`;
+    await user.read(new RegExp(`dcpipe receive ${code} --rendezvous ${at}`));
     await user.click("button", "Connect");
     await user.click("button", "Download");
     await user.see("heading", "Received");
@@ -258,3 +308,57 @@ for (const kind of KINDS) {
     await succeed(process);
   });
 }
+
+for (const dark of [false, true])
+  test(`chromium: all text can be read against what is behind it${dark ? ", in the dark" : ""}`, async (context) => {
+    const server = await startServer();
+    const user = await openUser(context, "chromium", { dark });
+    const faint = (): Promise<string[]> =>
+      user.run(() => {
+        const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+        /** Any colour of CSS as red, green, blue and opacity, 0 to 255. */
+        const parse = (color: string): number[] => {
+          if (!canvas) return [];
+          canvas.clearRect(0, 0, 1, 1);
+          canvas.fillStyle = color;
+          canvas.fillRect(0, 0, 1, 1);
+          return [...canvas.getImageData(0, 0, 1, 1).data];
+        };
+        // WCAG 2.2, relative luminance.
+        const luminance = (color: readonly number[]): number => {
+          const [r = 0, g = 0, b = 0] = color.map((value) => {
+            const share = value / 255;
+            return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
+          });
+          return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+        };
+        const behind = (element: Element | null): number[] => {
+          for (let each = element; each; each = each.parentElement) {
+            const color = parse(getComputedStyle(each).backgroundColor);
+            if (color[3] === 255) return color;
+          }
+          return [255, 255, 255];
+        };
+        const found: string[] = [];
+        for (const element of document.querySelectorAll<HTMLElement>("#page *")) {
+          const own = [...element.childNodes].some((node) => node instanceof Text && node.data.trim() !== "");
+          if (!own || !element.checkVisibility()) continue;
+          const [a, b] = [luminance(parse(getComputedStyle(element).color)), luminance(behind(element))];
+          const contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+          if (contrast < 4.5) found.push(`${element.textContent}: ${contrast.toFixed(2)}`);
+        }
+        return found;
+      }, undefined);
+    await user.visit(`${server.url}#7-gutar`);
+    await user.see("status", /word/);
+    expect(await faint()).toEqual([]);
+    await user.visit(`${server.url}?#7-guitar-sandwich`);
+    await user.click("button", "In a terminal instead");
+    expect(await faint()).toEqual([]);
+    await user.click("button", "Connect");
+    await user.see("heading", "Nobody waits with this code.");
+    expect(await faint()).toEqual([]);
+    await user.click("button", "Start over");
+    await user.click("button", /^Send files/);
+    expect(await faint()).toEqual([]);
+  });

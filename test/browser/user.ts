@@ -306,14 +306,17 @@ class Browsing implements User {
       readdirSync(this.downloads)
         .filter((each) => (typeof name === "string" ? each === name : name.test(each)))
         .some((each) => hashOf(join(this.downloads, each)) === hash);
-    await new Promise<void>((resolve) => {
+    await new Promise<void>((resolve, reject) => {
       const watcher = watch(this.downloads, () => {
         finish();
       });
       const finish = (): void => {
-        if (!look()) return;
+        // Its directory goes when the test is over, whatever has come.
+        const found = !this.#closed && look();
+        if (!found && !this.#closed) return;
         watcher.close();
-        resolve();
+        if (found) resolve();
+        else reject(new Error(`${name} was not downloaded`));
       };
       finish();
     });

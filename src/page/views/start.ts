@@ -82,11 +82,12 @@ export function showStart(screen: Screen, choices: StartChoices, problem?: strin
   void canScan().then((can) => {
     if (!can) return;
     const open = button("Scan a QR code", () => {
-      void useCamera(scanner, open).then((found) => {
+      void useCamera(scanner, open).then(({ text: found, problem: trouble }) => {
+        complain(trouble);
         if (found === undefined) return;
         input.value = found;
         join();
-      }, complain);
+      });
     });
     scanner.append(open);
   });
@@ -117,8 +118,11 @@ function rendezvousField({ value, set }: RendezvousChoice): HTMLElement {
   return h("div", { class: "field" }, h("label", { for: id }, "Rendezvous"), input);
 }
 
-/** Resolves with what is in the QR code, undefined when it was stopped. Rejects with what to say. */
-async function useCamera(place: HTMLElement, open: HTMLElement): Promise<string | undefined> {
+/** What is in the QR code, or what is in the way; neither when the user has stopped it. */
+async function useCamera(
+  place: HTMLElement,
+  open: HTMLElement,
+): Promise<{ readonly text?: string; readonly problem?: string }> {
   const stop = new AbortController();
   const video = h("video", { muted: true, playsinline: true, "aria-label": "What the camera sees" });
   const cancel = button("Stop the camera", () => {
@@ -127,12 +131,11 @@ async function useCamera(place: HTMLElement, open: HTMLElement): Promise<string 
   place.replaceChildren(video, cancel);
   cancel.focus();
   try {
-    return await scan(video, stop.signal);
+    return { text: await scan(video, stop.signal) };
   } catch (error) {
-    if (stop.signal.aborted) return undefined;
-    const why = error instanceof DOMException && error.name === "NotAllowedError" ? "it was not allowed" : "";
-    // eslint-disable-next-line @typescript-eslint/only-throw-error -- Said as it is.
-    throw why === "" ? "There is no camera to be used." : `The camera cannot be used: ${why}.`;
+    if (stop.signal.aborted) return {};
+    const forbidden = error instanceof DOMException && error.name === "NotAllowedError";
+    return { problem: forbidden ? "The camera was not allowed." : "There is no camera to be used." };
   } finally {
     place.replaceChildren(open);
   }
