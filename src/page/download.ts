@@ -33,13 +33,28 @@ const START_MS = 10_000;
 export async function startDownloads(): Promise<Downloads | undefined> {
   // Typed as always there; it is not in a page that is not secure.
   const container = navigator.serviceWorker as ServiceWorkerContainer | undefined;
-  if (!container || location.protocol === "file:") return undefined;
+  if (!container || location.protocol === "file:" || !streamsTravel()) return undefined;
   try {
     const registration = await container.register(scriptUrl(), { scope: SCOPE });
     const worker = await inTime(active(registration));
     return new WorkerDownloads(worker);
   } catch {
     return undefined;
+  }
+}
+
+/** Whether a stream can be handed to a worker: Safari has learned it late. */
+function streamsTravel(): boolean {
+  const { port1, port2 } = new MessageChannel();
+  const stream = new ReadableStream();
+  try {
+    port1.postMessage(stream, [stream]);
+    return true;
+  } catch {
+    return false;
+  } finally {
+    port1.close();
+    port2.close();
   }
 }
 
