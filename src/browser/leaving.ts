@@ -1,5 +1,8 @@
 /** A page that is closed, reloaded or left says good-bye: else the other side waits for it to come back, which it never does. */
 
+/** Without it, Firefox in the middle of a transfer sends nothing any more. Milliseconds; a person does not notice so many. */
+const LINGER_MS = 100;
+
 /** What is in the way of leaving quietly. */
 interface Meeting {
   readonly session: Promise<{
@@ -13,27 +16,32 @@ export function endWithPage(meeting: Meeting): void {
   // A worker has no page that could go.
   if (typeof document === "undefined") return;
   const over = new AbortController();
-  const { signal } = over;
-  const onleave = (leave: () => void): void => {
-    addEventListener(
-      "pagehide",
-      ({ persisted }) => {
-        // One that is kept may come back.
-        if (!persisted) leave();
-      },
-      { signal },
-    );
-  };
-  onleave(() => {
+  let leave = (): void => {
     meeting.close();
-  });
+  };
+  addEventListener(
+    "pagehide",
+    ({ persisted }) => {
+      // One that is kept may come back.
+      if (persisted) return;
+      leave();
+      linger();
+    },
+    { signal: over.signal },
+  );
   meeting.session
     .then(async (session) => {
-      onleave(() => void session.abort("INTERRUPTED", ""));
+      leave = () => void session.abort("INTERRUPTED", "");
       await session.closed;
     })
     .catch(() => undefined)
     .finally(() => {
       over.abort();
     });
+}
+
+/** The browser sends beside the page, and drops what it has not sent when the page is gone. So the page stays a moment. */
+function linger(): void {
+  const end = performance.now() + LINGER_MS;
+  while (performance.now() < end);
 }

@@ -1,8 +1,11 @@
 /** A tab that is closed or reloaded: what the other side sees of it. */
+import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { startServer } from "../e2e/code.ts";
-import { fail, start } from "../e2e/dcpipe.ts";
+import { fail, makeFile, sha256, start, succeed } from "../e2e/dcpipe.ts";
 import { KINDS, openPage, type BrowserPage, type MeetingOptions } from "./harness.ts";
+
+const MIB = 1024 * 1024;
 
 const GOING: readonly (readonly [string, (page: BrowserPage) => Promise<void>])[] = [
   ["closed", (page) => page.close()],
@@ -20,7 +23,55 @@ async function pipeWithoutEnd(meeting: MeetingOptions): Promise<void> {
   });
 }
 
+/** In a page: receives into its own storage; tells when so many bytes are there, and what came of it. */
+async function receive({ tellAt, ...meeting }: MeetingOptions & { tellAt: number }): Promise<{
+  moved: number;
+  hash: string;
+}> {
+  const { session, role } = await tab.meet(meeting);
+  const root = await navigator.storage.getDirectory();
+  let told = false;
+  const { moved } = await dcpipe.receiveFiles(session, role, {
+    target: dcpipe.directoryTarget(root),
+    conflict: "refuse",
+    createDigest: dcpipe.createDigest,
+    codec: dcpipe.codec,
+    onprogress: ({ bytes }) => {
+      if (told || bytes < tellAt) return;
+      told = true;
+      tab.tell("far");
+    },
+  });
+  await session.close();
+  const file = await (await root.getFileHandle("big.bin")).getFile();
+  return { moved, hash: await tab.sha256(await file.arrayBuffer()) };
+}
+
 for (const kind of KINDS) {
+  test(`${kind}: a file goes on after a reload`, async (context) => {
+    const page = await openPage(context, kind);
+    const server = await startServer();
+    const path = makeFile("big.bin", 40 * MIB);
+    // Slow enough not to be over before the page goes.
+    const first = start(["send", path, "--rendezvous", server.url, "--limit", "12M"]);
+    void page
+      .run(receive, { rendezvous: server.url, code: await first.code(), tellAt: 24 * MIB })
+      .catch(() => undefined);
+    await page.told("far");
+    await page.reload();
+    await fail(first, 6, /interrupted/);
+    const second = start(["send", path, "--rendezvous", server.url]);
+    const done = await page.run(receive, {
+      rendezvous: server.url,
+      code: await second.code(),
+      tellAt: Infinity,
+    });
+    await succeed(second);
+    expect(done.hash).toBe(sha256(readFileSync(path)));
+    // 16 MiB were kept.
+    expect(done.moved).toBeLessThanOrEqual(24 * MIB);
+  });
+
   for (const [how, go] of GOING) {
     test(`${kind}: the tab is ${how} while a session stands: the other side is told`, async (context) => {
       const page = await openPage(context, kind);
@@ -36,15 +87,14 @@ for (const kind of KINDS) {
       expect(process.events.map(({ event }) => event)).not.toContain("reconnecting");
     });
   }
-}
 
-// Firefox cuts a page's WebSockets before it asks the page: there the server forgets the code when nobody has come back for it.
-test("chromium: the tab is closed while it waits: its code is gone", async (context) => {
-  const page = await openPage(context, "chromium");
-  const server = await startServer();
-  void page.run(pipeWithoutEnd, { rendezvous: server.url }).catch(() => undefined);
-  const code = await page.told<string>("code");
-  await page.close();
-  await server.counts("dcpipe_mailboxes", 0);
-  await fail(start(["pipe", "--to", code, "--rendezvous", server.url]), 4);
-});
+  test(`${kind}: the tab is closed while it waits: its code is gone`, async (context) => {
+    const page = await openPage(context, kind);
+    const server = await startServer();
+    void page.run(pipeWithoutEnd, { rendezvous: server.url }).catch(() => undefined);
+    const code = await page.told<string>("code");
+    await page.close();
+    await server.counts("dcpipe_mailboxes", 0);
+    await fail(start(["pipe", "--to", code, "--rendezvous", server.url]), 4);
+  });
+}
