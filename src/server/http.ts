@@ -53,9 +53,7 @@ function serve(request: IncomingMessage, response: ServerResponse, { type, body,
     response.writeHead(304).end();
     return;
   }
-  const zipped = /\bgzip\b(?!\s*;\s*q=0(\.0*)?\s*(,|$))/.test(
-    String(request.headers["accept-encoding"]),
-  );
+  const zipped = /\bgzip\b(?!\s*;\s*q=0(\.0*)?\s*(,|$))/.test(String(request.headers["accept-encoding"]));
   const content = zipped ? gzip : body;
   if (zipped) response.setHeader("content-encoding", "gzip");
   response.writeHead(200, { "content-type": type, "content-length": content.length });
