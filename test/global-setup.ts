@@ -17,9 +17,13 @@ export default function setup(): void {
 
 function stale(): boolean {
   for (const name of readdirSync(join(ROOT, "src"), { recursive: true, encoding: "utf8" })) {
-    if (!name.endsWith(".ts")) continue;
-    // What is for browsers is one file.
-    const product = /^browser[.\\/]/.test(name) ? "browser.js" : name.replace(/\.ts$/, ".js");
+    if (!/\.(ts|css|html)$/.test(name)) continue;
+    // What is for browsers is one file, and so is the page.
+    const product = /^browser[.\\/]/.test(name)
+      ? "browser.js"
+      : /^page[\\/]/.test(name)
+        ? "page/page.html"
+        : name.replace(/\.ts$/, ".js");
     const built = join(ROOT, "dist", product);
     if (!existsSync(built) || statSync(built).mtimeMs < statSync(join(ROOT, "src", name)).mtimeMs)
       return true;

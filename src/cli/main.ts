@@ -9,6 +9,7 @@ import { doctorOptions, type DoctorArguments } from "./doctor-options.ts";
 import { receiveOptions, sendOptions } from "./file-options.ts";
 import { forwardOptions, type ForwardArguments } from "./forward-options.ts";
 import { commonOptions, speechOptions, type SpeechOptions } from "./options.ts";
+import type { PageArguments } from "./page.ts";
 import type { PipeArguments } from "./pipe.ts";
 import type { ReceiveArguments } from "./receive.ts";
 import { rendezvousOptions, type RendezvousArguments } from "./rendezvous-options.ts";
@@ -126,6 +127,25 @@ const parser = yargs(words)
         .positional("peer", { type: "string", describe: "the other side's report (dcr1...), or its token" })
         .example("$0 doctor", "then there: dcpipe doctor REPORT"),
     async (argv) => (await import("./doctor.ts")).runDoctor(argv as unknown as DoctorArguments),
+  )
+  .command(
+    "page",
+    "write the browser page as one file",
+    (y) =>
+      speechOptions(y)
+        .usage(
+          "Usage: $0 page --out FILE [--rendezvous URL]\n\nWrites the page that a rendezvous serves as one file that needs no server, and says its hash.",
+        )
+        .option("out", {
+          type: "string",
+          demandOption: true,
+          describe: "where: FILE; - is stdout",
+          requiresArg: true,
+        })
+        .option("rendezvous", { type: "string", describe: "URL that the page meets at", requiresArg: true })
+        .option("overwrite", { type: "boolean", default: false, describe: "replace what is there" })
+        .example("$0 page --out dcpipe.html", "then open it in a browser"),
+    async (argv) => (await import("./page.ts")).runPage(argv as unknown as PageArguments),
   )
   .command("peers", "machines remembered with --remember", (y) =>
     y

@@ -1,6 +1,6 @@
 /** What the server answers to plain HTTP: the page, its health, its metrics. Paths match by their end: a proxy may mount it anywhere. */
 import type { IncomingMessage, RequestListener, ServerResponse } from "node:http";
-import { CONTENT_SECURITY_POLICY, PAGE } from "./page.ts";
+import { loadPage, type Asset } from "./page.ts";
 
 export interface Routes {
   readonly healthy: () => boolean;
@@ -27,14 +27,37 @@ export function createRoutes({ healthy, metrics }: Routes): RequestListener {
       answer(request, response, well ? 200 : 503, TEXT, well ? "ok\n" : "unavailable\n");
     } else if (path.endsWith("/metrics")) {
       answer(request, response, 200, METRICS, metrics());
+    } else if (path.endsWith("/download.js")) {
+      response.setHeader("content-security-policy", "default-src 'none'");
+      serve(request, response, loadPage().worker);
     } else if (path.endsWith("/")) {
-      response.setHeader("content-security-policy", CONTENT_SECURITY_POLICY);
+      const { page, policy } = loadPage();
+      response.setHeader("content-security-policy", policy(request.headers.host));
       response.setHeader("referrer-policy", "no-referrer");
-      answer(request, response, 200, "text/html; charset=utf-8", PAGE);
+      response.setHeader("cross-origin-opener-policy", "same-origin");
+      response.setHeader("permissions-policy", "camera=(self), microphone=(), geolocation=()");
+      serve(request, response, page);
     } else {
       answer(request, response, 404, TEXT, "not found\n");
     }
   };
+}
+
+/** A file of the page's: kept by browsers, and asked about each time. */
+function serve(request: IncomingMessage, response: ServerResponse, { type, body, gzip, etag }: Asset): void {
+  response.setHeader("cache-control", "no-cache");
+  response.setHeader("etag", etag);
+  response.setHeader("vary", "accept-encoding");
+  response.setHeader("x-content-type-options", "nosniff");
+  if ((request.headers["if-none-match"] ?? "").includes(etag)) {
+    response.writeHead(304).end();
+    return;
+  }
+  const zipped = /\bgzip\b(?!\s*;\s*q=0(\.0*)?\s*(,|$))/.test(String(request.headers["accept-encoding"]));
+  const content = zipped ? gzip : body;
+  if (zipped) response.setHeader("content-encoding", "gzip");
+  response.writeHead(200, { "content-type": type, "content-length": content.length });
+  response.end(request.method === "HEAD" ? undefined : content);
 }
 
 function answer(

@@ -1,66 +1,53 @@
-/** The page of a rendezvous in a real browser. */
-import { existsSync } from "node:fs";
-import { chromium, type Browser, type Page } from "playwright-core";
-import { expect, onTestFinished, test, type TestContext } from "vitest";
-import { MemoryStore } from "../../src/server/memory.ts";
-import { Rendezvous } from "../../src/server/rendezvous.ts";
+/** dcpipe page: what a rendezvous serves, as a file. What the page does is tested in browsers: test/browser/page-*.test.ts. */
+import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { startServer } from "./code.ts";
+import { sha256, start, temporaryDirectory } from "./dcpipe.ts";
 
-const CHROMIUM = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"].find((path) =>
-  existsSync(path),
-);
-
-/** Opens the page; whatever it complains about or asks of the network is noted. */
-async function open(
-  context: TestContext,
-  fragment: string,
-): Promise<{ page: Page; url: string; noted: string[] }> {
-  if (CHROMIUM === undefined && process.env["CI"] !== "true") context.skip("needs chromium");
-  const server = new Rendezvous({ store: new MemoryStore() });
-  onTestFinished(() => server.close());
-  const { port } = await server.listen(0, "127.0.0.1");
-  const browser: Browser = await chromium.launch({
-    executablePath: CHROMIUM ?? "/usr/bin/chromium",
-    args: ["--no-sandbox"],
-  });
-  onTestFinished(() => browser.close());
-  const page = await browser.newPage();
-  const noted: string[] = [];
-  page.on("console", (message) => noted.push(message.text()));
-  page.on("pageerror", (error) => noted.push(String(error)));
-  page.on("request", (request) => noted.push(request.url()));
-  const url = `http://127.0.0.1:${port}/`;
-  await page.goto(url + fragment);
-  return { page, url, noted };
-}
-
-const text = (page: Page, id: string): Promise<string | null> => page.locator(`#${id}`).textContent();
-
-test("a code in the fragment: what to type, and nothing of it is sent", async (context) => {
-  const { page, url, noted } = await open(context, "#7-Guitar%20sandwich");
-  expect(await text(page, "code")).toBe("7-guitar-sandwich");
-  expect(await text(page, "receive")).toBe(`dcpipe receive 7-guitar-sandwich --rendezvous ${url}`);
-  expect(await text(page, "send")).toBe(`dcpipe send FILE --to 7-guitar-sandwich --rendezvous ${url}`);
-  expect(await page.locator("#bad").isVisible()).toBe(false);
-  // One request, its fragment cut off by the browser, and no complaint about the security policy.
-  expect(noted.map((entry) => entry.split("#")[0])).toEqual([url]);
-  await page.locator("button").first().click();
-  await expect.poll(() => page.locator("button").first().textContent()).toMatch(/Copied|Marked/);
-  // The next link in the same tab.
-  await page.evaluate("location.hash = '#12-ocean-tiger-lemon-piano'");
-  await expect.poll(() => page.title()).toContain("12-ocean-tiger-lemon-piano");
+test("the file is what a rendezvous serves, byte for byte, and its hash is told", async () => {
+  const path = join(temporaryDirectory(), "dcpipe.html");
+  const process = start(["page", "--out", path, "--json"]);
+  const { status, stdout } = await process.exited;
+  expect(status).toBe(0);
+  expect(stdout).toHaveLength(0);
+  const page = readFileSync(path);
+  const hash = sha256(page);
+  expect(process.find("done")).toMatchObject({ bytes: page.length, files: 1, path, sha256: hash });
+  const server = await startServer();
+  const served = await fetch(server.url, { headers: { connection: "close" } });
+  expect(sha256(Buffer.from(await served.arrayBuffer()))).toBe(hash);
 });
 
-test("what is no code is shown as it is, as text", async (context) => {
-  const { page, url, noted } = await open(context, "#<img src=/x onerror=alert(1)>");
-  expect(await page.locator("#bad").isVisible()).toBe(true);
-  expect(await page.locator("#with").isVisible()).toBe(false);
-  expect(await text(page, "wrong")).toBe("<img src=/x onerror=alert(1)>");
-  expect(await page.locator("img").count()).toBe(0);
-  expect(noted.map((entry) => entry.split("#")[0])).toEqual([url]);
+test("stdout takes it, too, and nothing else; people are told the hash", async () => {
+  const { status, stdout, stderr } = await start(["page", "--out", "-"]).exited;
+  expect(status).toBe(0);
+  expect(stdout.toString()).toMatch(/^<!doctype html>.*<\/html>\s*$/s);
+  expect(stderr).toContain(sha256(stdout));
 });
 
-test("without a code it says what it is", async (context) => {
-  const { page, url } = await open(context, "");
-  expect(await page.locator("#without").isVisible()).toBe(true);
-  expect(await text(page, "start")).toBe(`dcpipe send FILE --rendezvous ${url}`);
+test("what is there stays, unless it may be replaced", async () => {
+  const path = join(temporaryDirectory(), "dcpipe.html");
+  writeFileSync(path, "mine");
+  const refused = start(["page", "--out", path, "--json"]);
+  expect((await refused.exited).status).toBe(5);
+  expect(refused.error).toMatchObject({ code: "EXISTS", hint: "--overwrite replaces it" });
+  expect(readFileSync(path, "utf8")).toBe("mine");
+  expect((await start(["page", "--out", path, "--overwrite"]).exited).status).toBe(0);
+  expect(statSync(path).size).toBeGreaterThan(10_000);
+});
+
+test("a rendezvous is written into it, as text; one that is none is wrong usage", async () => {
+  const directory = temporaryDirectory();
+  const path = join(directory, "dcpipe.html");
+  const url = `https://meet.example/a&"b'<i>/`;
+  expect((await start(["page", "--out", path, "--rendezvous", url]).exited).status).toBe(0);
+  const html = readFileSync(path, "utf8");
+  const told = /name="dcpipe-rendezvous" content="([^"]*)"/.exec(html)?.[1];
+  expect(told).toBe("https://meet.example/a&#38;%22b'%3Ci%3E/");
+  const none = join(directory, "none.html");
+  expect((await start(["page", "--out", none, "--rendezvous", "ftp://meet.example/"]).exited).status).toBe(2);
+  expect(existsSync(none)).toBe(false);
+  expect((await start(["page"]).exited).status).toBe(2);
+  expect((await start(["page", "--out", join(directory, "no/where.html")]).exited).status).toBe(1);
 });

@@ -11,7 +11,7 @@ const manual = readFileSync(join(ROOT, "docs/dcpipe.1.md"), "utf8");
 /** Options that --help-all shows, over all commands. */
 function shown(): Set<string> {
   const found = new Set<string>();
-  for (const command of ["pipe", "send", "receive", "forward", "doctor", "rendezvous"]) {
+  for (const command of ["pipe", "send", "receive", "forward", "doctor", "rendezvous", "page"]) {
     const help = execFileSync(process.execPath, [join(ROOT, "bin/dcpipe.js"), command, "--help-all"], {
       encoding: "utf8",
     });

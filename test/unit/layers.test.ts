@@ -26,7 +26,7 @@ interface Room {
 
 /** The core runs anywhere; the rooms of browsers run where there is nothing of Node. */
 const CORE = ["errors", "wire", "transport", "session", "signalling", "connect", "apps", "doctor"];
-const BROWSER = ["browser", "browser.ts"];
+const BROWSER = ["browser", "browser.ts", "page"];
 
 const ROOMS: Readonly<Record<string, Room>> = {
   errors: { imports: [], packages: [] },
@@ -74,6 +74,7 @@ const ROOMS: Readonly<Record<string, Room>> = {
     imports: ["errors", "wire", "transport", "session", "signalling", "connect", "apps", "browser"],
     packages: [],
   },
+  page: { imports: ["browser.ts"], packages: ["qrcode-terminal"] },
   server: { imports: ["errors", "wire"], node: true, packages: ["ws", "@redis/client"] },
   cli: {
     imports: ["errors", "index", "server"],
@@ -243,6 +244,9 @@ describe("rooms", () => {
     ["browser.ts", "node:fs", false],
     ["browser.ts", "./browser/rtc.ts", undefined],
     ["index.ts", "./browser/rtc.ts", false],
+    ["page/flow.ts", "../browser.ts", undefined],
+    ["page/flow.ts", "../apps/receive.ts", true],
+    ["page/flow.ts", "node:fs", false],
     ["doctor/verdict.ts", "../connect/servers.ts", true],
     ["node/disk/hold.ts", "../target.ts", false],
     ["node/target.ts", "./disk/directory.ts", undefined],

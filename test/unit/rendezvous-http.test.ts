@@ -1,10 +1,9 @@
 /** What a rendezvous answers to a browser, a load balancer and Prometheus. */
 import { createHash } from "node:crypto";
 import { connect } from "node:net";
-import { runInNewContext } from "node:vm";
 import { describe, expect, test } from "vitest";
 import { MemoryStore } from "../../src/server/memory.ts";
-import { PAGE } from "../../src/server/page.ts";
+import { loadPage } from "../../src/server/page.ts";
 import { CLOSE } from "../../src/wire/rendezvous.ts";
 import { allocate, body, claim, newKey, serve } from "./visitor.ts";
 
@@ -30,77 +29,49 @@ test("the page loads nothing and runs only what it came with", async () => {
       .digest("base64");
     expect(policy).toContain(`${directive} 'sha256-${hash}'`);
   }
-  // No attribute that loads, no inline handler, and text is set as text.
-  expect(html).not.toMatch(
-    /\s(src|srcset|on\w+|style)=|innerHTML|outerHTML|insertAdjacent|document\.write|eval/,
-  );
-  expect([...html.matchAll(/href="([^"]*)"/g)].map(([, href]) => href)).toEqual(["data:,"]);
-  expect(html).not.toMatch(/https?:\/\//);
+  expect(policy).toContain("frame-ancestors 'none'");
+  expect(policy).toContain("require-trusted-types-for 'script'");
+  const host = new URL(server.http).host;
+  expect(policy).toContain(`connect-src 'self' ws://${host} wss://${host};`);
+  // Nothing is loaded by the document itself, and no handler stands in it.
+  const document = html.replace(/<(script|style)>.*?<\/\1>/gs, "");
+  expect(document).not.toMatch(/\s(src|srcset|on\w+|style)=/);
+  for (const [, href = ""] of document.matchAll(/href="([^"]*)"/g)) expect(href).toMatch(/^data:/);
 });
 
-/** The page's script in a browser that has nothing but what the script uses; `show` is a change of the address' fragment. */
-function browse(path: string): {
-  show: (hash: string) => Record<string, { textContent: string; hidden: boolean }>;
-} {
-  const elements: Record<string, { textContent: string; hidden: boolean }> = {};
-  for (const [, id = ""] of PAGE.matchAll(/ id="([a-z]+)"/g))
-    elements[id] = { textContent: "", hidden: false };
-  const location = { origin: "https://meet.example", pathname: path, hash: "" };
-  let onhashchange: (() => void) | undefined;
-  runInNewContext(/<script>(.*?)<\/script>/s.exec(PAGE)?.[1] ?? "", {
-    location,
-    document: { getElementById: (id: string) => elements[id], querySelectorAll: () => [], title: "" },
-    addEventListener: (_: string, listener: () => void) => (onhashchange = listener),
-  });
-  return {
-    show: (hash) => {
-      location.hash = hash;
-      onhashchange?.();
-      return elements;
-    },
-  };
-}
+test("a page that is known is not sent again, and goes compressed to who takes that", async () => {
+  const server = await serve({ store: new MemoryStore() });
+  const ask = (headers: Record<string, string>): Promise<Response> =>
+    fetch(server.http, { headers: { connection: "close", ...headers } });
+  const zipped = await ask({ "accept-encoding": "br, gzip" });
+  expect(zipped.headers.get("content-encoding")).toBe("gzip");
+  const plain = await ask({ "accept-encoding": "gzip;q=0" });
+  expect(plain.headers.get("content-encoding")).toBeNull();
+  const html = await plain.text();
+  expect(await zipped.text()).toBe(html);
+  expect(Number(zipped.headers.get("content-length"))).toBeLessThan(html.length / 2);
+  const etag = plain.headers.get("etag") ?? "";
+  const known = await ask({ "if-none-match": etag });
+  expect(known.status).toBe(304);
+  expect(await known.text()).toBe("");
+});
 
-describe("the page shows", () => {
-  test("a code and what to type", () => {
-    const page = browse("/below/").show("#7-guitar-sandwich");
-    expect(page["with"]?.hidden).toBe(false);
-    expect(page["bad"]?.hidden).toBe(true);
-    expect(page["code"]?.textContent).toBe("7-guitar-sandwich");
-    const at = "--rendezvous https://meet.example/below/";
-    expect(page["receive"]?.textContent).toBe(`dcpipe receive 7-guitar-sandwich ${at}`);
-    expect(page["send"]?.textContent).toBe(`dcpipe send FILE --to 7-guitar-sandwich ${at}`);
-    expect(page["pipe"]?.textContent).toBe(`dcpipe pipe 7-guitar-sandwich ${at}`);
-    expect(page["forward"]?.textContent).toBe(`dcpipe forward 7-guitar-sandwich ${at}`);
-  });
+test.each(["evil.example; script-src *", "a b", "", "x".repeat(300) + " *"])(
+  "nothing of a Host header gets into the policy but a host: %j",
+  (host) => {
+    const { policy } = loadPage();
+    expect(policy(host)).toContain("connect-src 'self';");
+    expect(policy("[::1]:80")).toContain("connect-src 'self' ws://[::1]:80 wss://[::1]:80;");
+  },
+);
 
-  test.each(["#7", "#guitar-sandwich", "#0-a-b", "#7-a-b;reboot", "#7-a-$(x)", "#<b>", "#%E0%A4%A"])(
-    "%s as no code",
-    (hash) => {
-      const page = browse("/").show(hash);
-      expect(page["with"]?.hidden).toBe(true);
-      expect(page["bad"]?.hidden).toBe(false);
-      expect(page["code"]?.textContent).toBe("");
-    },
-  );
-
-  test("what this is, without a code, and the next code when the fragment changes", () => {
-    const { show } = browse("/");
-    expect(show("")).toMatchObject({
-      with: { hidden: true },
-      bad: { hidden: true },
-      without: { hidden: false },
-    });
-    expect(show("#12-a-b")).toMatchObject({ with: { hidden: false }, code: { textContent: "12-a-b" } });
-  });
-
-  test("nothing that a shell would run", () => {
-    const page = browse("/$(reboot)/;`x`&'\"|%PATH%/%41/").show("#7-a-b");
-    expect(page["receive"]?.textContent).toMatch(
-      /^dcpipe receive 7-a-b --rendezvous https:\/\/meet.example[\w/.~%-]+$/,
-    );
-    expect(page["receive"]?.textContent).toContain("%25PATH%25/%41/");
-  });
+test("the worker for downloads is a script of its own, and may load nothing", async () => {
+  const server = await serve({ store: new MemoryStore() });
+  const response = await fetch(`${server.http}below/download.js`, { headers: { connection: "close" } });
+  expect(response.status).toBe(200);
+  expect(response.headers.get("content-type")).toBe("text/javascript; charset=utf-8");
+  expect(response.headers.get("content-security-policy")).toBe("default-src 'none'");
+  expect(await response.text()).toContain("content-disposition");
 });
 
 test.each([

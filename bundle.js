@@ -1,0 +1,69 @@
+/**
+ * What runs in browsers, as files that load nothing else: `npm run bundle`.
+ *
+ *   dist/browser.js          the library for web pages
+ *   dist/page/page.html      the page, with its style, its script and the policy that allows these two and nothing else
+ *   dist/page/download.js    its service worker
+ *
+ * The same sources give the same bytes: people compare their hash.
+ */
+import { createHash } from "node:crypto";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { build } from "esbuild";
+
+const at = (path) => new URL(path, import.meta.url);
+
+async function bundle(entry, options) {
+  const { outputFiles } = await build({
+    entryPoints: [fileURLToPath(at(entry))],
+    absWorkingDir: fileURLToPath(at(".")),
+    bundle: true,
+    minify: true,
+    target: "es2022",
+    legalComments: "eof",
+    logLevel: "warning",
+    write: false,
+    ...options,
+  });
+  return outputFiles[0].text;
+}
+
+function sourceOf(text) {
+  return `'sha256-${createHash("sha256").update(text).digest("base64")}'`;
+}
+
+async function page() {
+  // Nothing in it may end its element.
+  const script = await bundle("src/page/main.ts", { format: "iife" });
+  const style = (await bundle("src/page/page.css", {})).trim();
+  if (/<\/(script|style)/i.test(script + style))
+    throw new Error("the page's script or style ends its element");
+  const policy = [
+    "default-src 'none'",
+    `script-src ${sourceOf(script)}`,
+    `style-src ${sourceOf(style)}`,
+    // Where it goes is the user's choice; what a rendezvous serves goes nowhere else (src/server/page.ts).
+    "connect-src ws: wss:",
+    "img-src data:",
+    "worker-src 'self'",
+    "frame-src 'self'",
+    "base-uri 'none'",
+    "form-action 'none'",
+    "require-trusted-types-for 'script'",
+    "trusted-types dcpipe",
+  ].join("; ");
+  const places = {
+    'Policy" content="': policy,
+    "<style>": style,
+    "<script>": script,
+  };
+  let html = readFileSync(at("src/page/page.html"), "utf8");
+  for (const [place, text] of Object.entries(places)) html = html.replace(place, (found) => found + text);
+  return html;
+}
+
+mkdirSync(at("dist/page"), { recursive: true });
+writeFileSync(at("dist/browser.js"), await bundle("src/browser.ts", { format: "esm" }));
+writeFileSync(at("dist/page/download.js"), await bundle("src/page/worker.ts", { format: "iife" }));
+writeFileSync(at("dist/page/page.html"), await page());
