@@ -12,7 +12,8 @@ import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 
-const at = (path) => new URL(path, import.meta.url);
+/** In the project. */
+const at = (path) => new URL(`../${path}`, import.meta.url);
 
 async function bundle(entry, options) {
   const { outputFiles } = await build({
