@@ -63,11 +63,25 @@ export {
   type PeerText,
 } from "./wire/code.ts";
 
-// What runs over a session. Requests and WebSockets to what the other side offers belong here, too, bound to a session.
+// What runs over a session.
 export { pipe, type PipeOptions } from "./apps/pipe.ts";
 export { sendFiles, type SendOptions } from "./apps/send.ts";
 export { receiveFiles, type Conflict, type Listed, type Offer, type ReceiveOptions } from "./apps/receive.ts";
 export { limitSource } from "./apps/limit.ts";
+export { formatTarget, type Offer as TargetOffer } from "./apps/forward/spec.ts";
+export { decoded, decodersFor } from "./apps/http/coding.ts";
+export {
+  exchange,
+  type ExchangeRequest,
+  type ExchangeResponse,
+  type Opener as SessionOpener,
+} from "./apps/http/exchange.ts";
+export type { CookieJar, Fetch, FetchInit, HttpOptions } from "./apps/http/fetch.ts";
+export { placeOf } from "./apps/http/place.ts";
+export { httpOver, visit, type SessionHttp, type Visit } from "./apps/http/visit.ts";
+export { createWebSocket, type SessionWebSocket } from "./apps/http/websocket.ts";
+export type { Target } from "./wire/header.ts";
+export type { HttpField } from "./wire/http.ts";
 export { checkName, escapeText } from "./apps/names.ts";
 export type {
   Attributes,

@@ -18,8 +18,12 @@ export default function setup(): void {
 function stale(): boolean {
   for (const name of readdirSync(join(ROOT, "src"), { recursive: true, encoding: "utf8" })) {
     if (!name.endsWith(".ts")) continue;
-    // What is for browsers is one file.
-    const product = /^browser[.\\/]/.test(name) ? "browser.js" : name.replace(/\.ts$/, ".js");
+    // What is for browsers is one file, and three for sites.
+    const product = /^browser[.\\/]/.test(name)
+      ? "browser.js"
+      : /^site[\\/]/.test(name)
+        ? "site/worker.js"
+        : name.replace(/\.ts$/, ".js");
     const built = join(ROOT, "dist", product);
     if (!existsSync(built) || statSync(built).mtimeMs < statSync(join(ROOT, "src", name)).mtimeMs)
       return true;

@@ -1,17 +1,19 @@
 /** What the server answers to plain HTTP: the page, its health, its metrics. Paths match by their end: a proxy may mount it anywhere. */
 import type { IncomingMessage, RequestListener, ServerResponse } from "node:http";
 import { CONTENT_SECURITY_POLICY, PAGE } from "./page.ts";
+import type { Sites } from "./site.ts";
 
 export interface Routes {
   readonly healthy: () => boolean;
   readonly metrics: () => string;
+  readonly sites: Sites;
 }
 
 const TEXT = "text/plain; charset=utf-8";
 /** Prometheus' text format. */
 const METRICS = "text/plain; version=0.0.4; charset=utf-8";
 
-export function createRoutes({ healthy, metrics }: Routes): RequestListener {
+export function createRoutes({ healthy, metrics, sites }: Routes): RequestListener {
   return (request, response) => {
     request.resume();
     if (request.method !== "GET" && request.method !== "HEAD") {
@@ -21,12 +23,18 @@ export function createRoutes({ healthy, metrics }: Routes): RequestListener {
       answer(request, response, 405, TEXT, "method not allowed\n");
       return;
     }
+    if (sites.owns(request.headers.host)) {
+      sites.serve(request, response);
+      return;
+    }
     const path = (request.url ?? "").split("?", 1)[0] ?? "";
     if (path.endsWith("/healthz")) {
       const well = healthy();
       answer(request, response, well ? 200 : 503, TEXT, well ? "ok\n" : "unavailable\n");
     } else if (path.endsWith("/metrics")) {
       answer(request, response, 200, METRICS, metrics());
+    } else if (path.endsWith("/site")) {
+      sites.enter(request, response);
     } else if (path.endsWith("/")) {
       response.setHeader("content-security-policy", CONTENT_SECURITY_POLICY);
       response.setHeader("referrer-policy", "no-referrer");

@@ -26,7 +26,7 @@ interface Room {
 
 /** The core runs anywhere; the rooms of browsers run where there is nothing of Node. */
 const CORE = ["errors", "wire", "transport", "session", "signalling", "connect", "apps", "doctor"];
-const BROWSER = ["browser", "browser.ts"];
+const BROWSER = ["browser", "browser.ts", "site"];
 
 const ROOMS: Readonly<Record<string, Room>> = {
   errors: { imports: [], packages: [] },
@@ -74,6 +74,7 @@ const ROOMS: Readonly<Record<string, Room>> = {
     imports: ["errors", "wire", "transport", "session", "signalling", "connect", "apps", "browser"],
     packages: [],
   },
+  site: { imports: ["browser.ts"], types: ["wire"], packages: [] },
   server: { imports: ["errors", "wire"], node: true, packages: ["ws", "@redis/client"] },
   cli: {
     imports: ["errors", "index", "server"],
