@@ -34,7 +34,11 @@ export function forwardOptions<T>(yargs: Argv<T>): Argv<T & ForwardArguments> {
     .option("D", several("[bind:]port: SOCKS and HTTP proxy into there"))
     .option("allow", several("host:port the other side may reach; globs, CIDR"))
     .option("ask", { type: "boolean", default: false, describe: "ask before each new access" })
-    .option("web", { type: "boolean", default: false, describe: "also a link that opens TARGET's site in a browser" })
+    .option("web", {
+      type: "boolean",
+      default: false,
+      describe: "also a link that opens TARGET's site in a browser",
+    })
     .option("multi", { type: "boolean", default: false, describe: "serve several joiners" })
     .option("gateway", {
       hidden: !process.argv.includes("--help-all"),

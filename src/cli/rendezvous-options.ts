@@ -107,15 +107,25 @@ export function parseSiteUrl(text: string | undefined, publicUrl: string | undef
   if (text === undefined) return undefined;
   const [, scheme, domain = "", port] = /^(https?):\/\/\*\.([a-z\d.-]+)(:\d{1,5})?\/?$/i.exec(text) ?? [];
   // Names of one label, or none, would be other people's.
-  if (scheme === undefined || !/^[a-z\d-]+(\.[a-z\d-]+)+$/i.test(domain) || Number(port?.slice(1) ?? 0) > 65535)
-    throw new DcpipeError("USAGE", `--site-url ${text}: write https://*.HOST, such as https://*.sites.example.org`);
+  if (
+    scheme === undefined ||
+    !/^[a-z\d-]+(\.[a-z\d-]+)+$/i.test(domain) ||
+    Number(port?.slice(1) ?? 0) > 65535
+  )
+    throw new DcpipeError(
+      "USAGE",
+      `--site-url ${text}: write https://*.HOST, such as https://*.sites.example.org`,
+    );
   if (publicUrl === undefined)
     throw new DcpipeError("USAGE", "--site-url needs --public-url: pages of sites meet the other side there");
   if (new URL(publicUrl).protocol !== `${scheme.toLowerCase()}:`)
     throw new DcpipeError("USAGE", "--site-url and --public-url: both https, or both http");
   const host = new URL(publicUrl).hostname;
   if (`.${host}`.endsWith(`.${domain.toLowerCase()}`))
-    throw new DcpipeError("USAGE", `--site-url ${text}: ${host} is the rendezvous itself; give sites a domain of their own, such as sites.${host}`);
+    throw new DcpipeError(
+      "USAGE",
+      `--site-url ${text}: ${host} is the rendezvous itself; give sites a domain of their own, such as sites.${host}`,
+    );
   return new URL(text.replace("*", "site")).origin.replace("//site.", "//*.");
 }
 

@@ -13,7 +13,15 @@ import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { gzipSync } from "node:zlib";
-import { ABSENT_PAGE, bridgePage, NO_SITES_PAGE, outerPage, STYLE, TO_OUTER_SCRIPT, toOuterPage } from "./site-pages.ts";
+import {
+  ABSENT_PAGE,
+  bridgePage,
+  NO_SITES_PAGE,
+  outerPage,
+  STYLE,
+  TO_OUTER_SCRIPT,
+  toOuterPage,
+} from "./site-pages.ts";
 
 export interface SiteOptions {
   /** `https://*.sites.example.org`: origins for sites, one label for the asterisk. */
@@ -73,7 +81,14 @@ export function createSites(options: SiteOptions): Sites {
     const place = placeOf(nameOf(request.headers.host));
     const [path = ""] = (request.url ?? "").split("?", 1);
     if (!place) {
-      send(request, response, 421, "text/plain; charset=utf-8", "there is no site of this name\n", "default-src 'none'");
+      send(
+        request,
+        response,
+        421,
+        "text/plain; charset=utf-8",
+        "there is no site of this name\n",
+        "default-src 'none'",
+      );
       return;
     }
     const script = /^\/\.dcpipe\/([a-z]+\.js)$/.exec(path)?.[1];
@@ -84,7 +99,14 @@ export function createSites(options: SiteOptions): Sites {
       response.setHeader("vary", "accept-encoding");
       // Its scope is all of the inner origin.
       if (script === "worker.js") response.setHeader("service-worker-allowed", "/");
-      send(request, response, 200, "text/javascript; charset=utf-8", gzip ? packed : plain, workerPolicy(place));
+      send(
+        request,
+        response,
+        200,
+        "text/javascript; charset=utf-8",
+        gzip ? packed : plain,
+        workerPolicy(place),
+      );
     } else if (place.kind === "outer") {
       if (path !== "/") {
         send(request, response, 404, "text/plain; charset=utf-8", "not found\n", "default-src 'none'");
@@ -96,7 +118,14 @@ export function createSites(options: SiteOptions): Sites {
       send(request, response, 200, HTML, bridgePage(place), bridgePolicy(place));
     } else {
       // What should have been the worker's.
-      send(request, response, 503, HTML, ABSENT_PAGE, pagePolicy(`frame-ancestors ${place.outer} ${place.inner}`));
+      send(
+        request,
+        response,
+        503,
+        HTML,
+        ABSENT_PAGE,
+        pagePolicy(`frame-ancestors ${place.outer} ${place.inner}`),
+      );
     }
   };
 
@@ -105,7 +134,14 @@ export function createSites(options: SiteOptions): Sites {
     const pattern = port === undefined ? configured?.pattern : `http://*.localhost${port}`;
     if (pattern === undefined) send(request, response, 200, HTML, NO_SITES_PAGE, pagePolicy());
     else
-      send(request, response, 200, HTML, toOuterPage(pattern), `${pagePolicy()}; script-src ${hash(TO_OUTER_SCRIPT)}`);
+      send(
+        request,
+        response,
+        200,
+        HTML,
+        toOuterPage(pattern),
+        `${pagePolicy()}; script-src ${hash(TO_OUTER_SCRIPT)}`,
+      );
   };
 
   const owns = (host: string | undefined): boolean => {

@@ -22,7 +22,8 @@ async function run(): Promise<void> {
   });
   const worker = await activated(registration);
   navigator.serviceWorker.onmessage = ({ data, source }: MessageEvent<WantedMessage>) => {
-    if (data.type === "wanted" && source instanceof ServiceWorker) join(source);
+    if ((data as Partial<WantedMessage> | null)?.type === "wanted" && source instanceof ServiceWorker)
+      join(source);
   };
   setInterval(() => {
     (registration.active ?? worker).postMessage({ type: "awake" } satisfies AwakeMessage);

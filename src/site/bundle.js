@@ -7,7 +7,13 @@ const source = (name) => fileURLToPath(new URL(name, import.meta.url));
 const product = (name) => fileURLToPath(new URL(`../../dist/site/${name}`, import.meta.url));
 
 // Other encodings than UTF-8 have it in them, too: ASCII alone.
-const page = await build({ ...common, entryPoints: [source("page/main.ts")], format: "iife", charset: "ascii", write: false });
+const page = await build({
+  ...common,
+  entryPoints: [source("page/main.ts")],
+  format: "iife",
+  charset: "ascii",
+  write: false,
+});
 const script = page.outputFiles[0].text;
 if (/<\/script|<!--/i.test(script)) throw new Error("the script for documents would end before its end");
 await build({

@@ -20,7 +20,6 @@ const MAX_ATTRIBUTE = 1024;
 
 /** What one Set-Cookie says of a response to `path`, or what a script assigns to document.cookie there; undefined when it is none. */
 export function parseCookie(text: string, path: string, now: number): Cookie | undefined {
-  // eslint-disable-next-line no-control-regex -- what may not stand in a field.
   if (/[\x00-\x08\x0a-\x1f\x7f]/.test(text)) return undefined;
   const [pair = "", ...attributes] = text.split(";");
   const at = pair.indexOf("=");

@@ -107,8 +107,7 @@ export interface CookiesMessage {
 }
 
 export type CookieOrder =
-  | { readonly type: "set"; readonly text: string; readonly path: string }
-  | { readonly type: "close" };
+  { readonly type: "set"; readonly text: string; readonly path: string } | { readonly type: "close" };
 
 export interface CookieNews {
   readonly type: "cookies";

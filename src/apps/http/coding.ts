@@ -51,9 +51,7 @@ export function decoded(
         } catch (cause) {
           // Node's is an Error with the code of zlib (Z_DATA_ERROR).
           const isCoding = cause instanceof Error && "errno" in cause && "code" in cause;
-          controller.error(
-            isCoding ? failure(new DcpipeError("PROTOCOL", cause.message, { cause })) : cause,
-          );
+          controller.error(isCoding ? failure(new DcpipeError("PROTOCOL", cause.message, { cause })) : cause);
         }
       },
       cancel: (reason) => reader.cancel(reason),

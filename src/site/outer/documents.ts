@@ -6,8 +6,12 @@ import type { CookieNews, CookieOrder } from "../messages.ts";
 const MAX_DOCUMENTS = 1000;
 
 export interface Documents {
-  serve(port: MessagePort, visible: readonly Cookie[], assign: (path: string, text: string) => void): void;
-  tell(visible: readonly Cookie[]): void;
+  readonly serve: (
+    port: MessagePort,
+    visible: readonly Cookie[],
+    assign: (path: string, text: string) => void,
+  ) => void;
+  readonly tell: (visible: readonly Cookie[]) => void;
 }
 
 export function createDocuments(): Documents {

@@ -61,8 +61,14 @@ export function requestFields(request: RequestMessage, places: Places, cookie: s
   if (!has("user-agent")) added.push(["user-agent", navigator.userAgent]);
   if (!SAFE_METHODS.includes(method)) added.push(["origin", foreign ? "null" : places.target]);
   if (own) added.push(["referer", places.target + referrer.slice(places.inner.length).replace(/#.*$/s, "")]);
-  added.push(["sec-fetch-dest", destination === "" ? "empty" : destination], ["sec-fetch-mode", mode]);
-  added.push(["sec-fetch-site", own || mode !== "navigate" ? "same-origin" : foreign ? "cross-site" : "none"]);
+  // A document that no other one of the site asks for is what stands alone at the TARGET.
+  const alone = destination === "iframe" && !own;
+  added.push(["sec-fetch-dest", alone ? "document" : destination === "" ? "empty" : destination]);
+  added.push(["sec-fetch-mode", mode]);
+  added.push([
+    "sec-fetch-site",
+    own || mode !== "navigate" ? "same-origin" : foreign ? "cross-site" : "none",
+  ]);
   if (cookie !== "") added.push(["cookie", cookie]);
   return [...kept, ...added].filter(([, value]) => isValue(value));
 }

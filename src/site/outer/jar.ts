@@ -8,13 +8,13 @@ const MAX_TOTAL = 16 * 1024;
 
 export interface Jar {
   /** What Cookie says in a request; "" for nothing. `crossSite`: another site began it, and it is more than a look. */
-  text(path: string, crossSite: boolean): string;
+  readonly text: (path: string, crossSite: boolean) => string;
   /** Values of Set-Cookie in an answer. */
-  store(path: string, values: readonly string[]): void;
+  readonly store: (path: string, values: readonly string[]) => void;
   /** What a script at that path assigns to document.cookie: it can neither make nor change one that is HttpOnly. */
-  assign(path: string, text: string): void;
+  readonly assign: (path: string, text: string) => void;
   /** Those that scripts may see. */
-  visible(): readonly Cookie[];
+  readonly visible: () => readonly Cookie[];
 }
 
 /** `onchange` is called when what scripts may see has changed. */

@@ -28,7 +28,6 @@ const LOOPBACK = /^(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])$/;
 const MAX_CHOICES = 100;
 /** Longer texts of the other side's are cut. */
 const MAX_SHOWN = 300;
-
 const { rendezvous = "", inner = "" } = document.documentElement.dataset;
 const view = createView();
 /** Ports of the worker, the latest last; those that are of no use any more hurt nobody. */
@@ -71,8 +70,7 @@ addEventListener("message", (event: MessageEvent<PortMessage>) => {
 
 function greet(port: MessagePort): void {
   if (over !== undefined) port.postMessage({ type: "gone", text: over } satisfies GoneMessage);
-  else if (ground)
-    port.postMessage({ type: "hello", origins: ground.places.aliases } satisfies HelloMessage);
+  else if (ground) port.postMessage({ type: "hello", origins: ground.places.aliases } satisfies HelloMessage);
 }
 
 /** Browsers say what the policy of this page has stopped: the site wanted to go elsewhere. */
@@ -84,6 +82,7 @@ async function run(code: string): Promise<void> {
   view.state("connecting", "Connecting");
   const session = await join(code);
   const visiting = visit(session, "joining");
+  // Chromium still sends it; Firefox passes nothing on that is said so late, and the other side sees the channel close.
   addEventListener("pagehide", () => {
     visiting.leave();
     void session.abort("INTERRUPTED", "the page was closed");
@@ -101,10 +100,16 @@ async function join(code: string): Promise<Session> {
     ...(LOOPBACK.test(new URL(rendezvous).hostname) ? { stun: [] } : {}),
     onevent: (event) => {
       if (event.event === "connected" || event.event === "path") {
-        view.path(event.path === "direct" ? "direct" : event.path === "turn" ? "by a TURN relay" : "by the relay");
+        view.path(
+          event.path === "direct" ? "direct" : event.path === "turn" ? "by a TURN relay" : "by the relay",
+        );
         if (ground) view.state("shown", "Connected");
       } else if (event.event === "reconnecting")
-        view.state("reconnecting", "Reconnecting", "The connection is lost; trying again. What you have open stays.");
+        view.state(
+          "reconnecting",
+          "Reconnecting",
+          "The connection is lost; trying again. What you have open stays.",
+        );
     },
   };
   const joining = await connectByCode(parseCode(code), options);
@@ -165,5 +170,9 @@ function end(cause: unknown): void {
 
 const code = takeCode();
 if (code.trim() === "")
-  view.state("none", "Nothing to show", "This page needs a link with a code in it. Codes work once: ask for a new link.");
+  view.state(
+    "none",
+    "Nothing to show",
+    "This page needs a link with a code in it. Codes work once: ask for a new link.",
+  );
 else run(code).catch(end);

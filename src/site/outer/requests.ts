@@ -21,7 +21,11 @@ export interface Ground {
 }
 
 /** Answers on the port with a head, whose body follows as it is read, or with why not. Never rejects. */
-export async function serveRequest(ground: Ground, request: RequestMessage, port: MessagePort): Promise<void> {
+export async function serveRequest(
+  ground: Ground,
+  request: RequestMessage,
+  port: MessagePort,
+): Promise<void> {
   const gone = new AbortController();
   // Nothing else is ever said here.
   port.onmessage = () => {
@@ -47,7 +51,7 @@ async function ask(ground: Ground, request: RequestMessage, signal: AbortSignal)
     method,
     path,
     fields: requestFields(request, places, cookie),
-    body: body instanceof Blob ? (body.stream() as ReadableStream<Uint8Array>) : body,
+    body: body instanceof Blob ? body.stream() : body,
     length: body instanceof Blob ? body.size : length,
     signal,
   });

@@ -2,20 +2,25 @@
 
 export type State = "connecting" | "shown" | "reconnecting" | "lost" | "none";
 
-const $ = <T extends HTMLElement>(id: string): T => document.getElementById(id) as T;
+function $(id: "site"): HTMLIFrameElement;
+function $(id: "tab" | "leave"): HTMLAnchorElement;
+function $(id: string): HTMLElement;
+function $(id: string): HTMLElement {
+  return document.getElementById(id) as HTMLElement;
+}
 
 export interface View {
   /** `detail` is shown as text. */
-  state(state: State, text: string, detail?: string): void;
+  readonly state: (state: State, text: string, detail?: string) => void;
   /** The short authentication string, for those whom the other side asks for it. */
-  words(words: string): void;
-  path(text: string): void;
+  readonly words: (words: string) => void;
+  readonly path: (text: string) => void;
   /** Asks which TARGET to open. */
-  choose(names: readonly string[]): Promise<number>;
+  readonly choose: (names: readonly string[]) => Promise<number>;
   /** Shows the site. */
-  site(url: string, name: string): void;
+  readonly site: (url: string, name: string) => void;
   /** The site leads elsewhere, which is not shown within this page. */
-  leads(url: string): void;
+  readonly leads: (url: string) => void;
 }
 
 export function createView(): View {
@@ -62,8 +67,8 @@ export function createView(): View {
         list.querySelector("button")?.focus();
       }),
     site: (url, name) => {
-      const frame = $<HTMLIFrameElement>("site");
-      const tab = $<HTMLAnchorElement>("tab");
+      const frame = $("site");
+      const tab = $("tab");
       tab.href = url;
       show("tab", true);
       $("name").textContent = name;
@@ -74,7 +79,7 @@ export function createView(): View {
       show("panel", false);
     },
     leads: (url) => {
-      const link = $<HTMLAnchorElement>("leave");
+      const link = $("leave");
       link.href = url;
       link.textContent = `Open ${new URL(url).host}`;
       $("said").textContent = "The site leads to another one, which is not shown in here.";

@@ -33,5 +33,6 @@ export function shimCookies(
     },
   });
   // What it would show are this origin's own.
-  if ("cookieStore" in globalThis) Object.defineProperty(globalThis, "cookieStore", { value: undefined, configurable: true });
+  if ("cookieStore" in globalThis)
+    Object.defineProperty(globalThis, "cookieStore", { value: undefined, configurable: true });
 }

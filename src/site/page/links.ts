@@ -7,7 +7,10 @@ export function mapLinks(map: (url: URL) => string | undefined): void {
   const follow = (event: Event): void => {
     const link = event
       .composedPath()
-      .find((each): each is HTMLAnchorElement => each instanceof HTMLAnchorElement || each instanceof HTMLAreaElement);
+      .find(
+        (each): each is HTMLAnchorElement =>
+          each instanceof HTMLAnchorElement || each instanceof HTMLAreaElement,
+      );
     const url = link && link.href !== "" ? mapped(link.href) : undefined;
     if (link && url !== undefined) link.href = url;
   };

@@ -38,7 +38,12 @@ function pathOf(url: URL): string | undefined {
 
 function hideWorkers(): void {
   const refuse = (): Promise<never> =>
-    Promise.reject(new DOMException("a site that is shown by dcpipe has no service worker of its own", "NotSupportedError"));
+    Promise.reject(
+      new DOMException(
+        "a site that is shown by dcpipe has no service worker of its own",
+        "NotSupportedError",
+      ),
+    );
   const define = (name: string, descriptor: PropertyDescriptor): void => {
     Object.defineProperty(ServiceWorkerContainer.prototype, name, { configurable: true, ...descriptor });
   };

@@ -112,7 +112,8 @@ export function createSocketClass(
         case "message": {
           if (this.#state !== OPEN) return;
           const { data } = news;
-          const shown = typeof data === "string" || this.#binaryType === "arraybuffer" ? data : new Blob([data]);
+          const shown =
+            typeof data === "string" || this.#binaryType === "arraybuffer" ? data : new Blob([data]);
           this.dispatchEvent(new MessageEvent("message", { data: shown, origin: new URL(this.url).origin }));
           break;
         }
@@ -183,7 +184,8 @@ function copyOf(data: Data): string | ArrayBuffer | Blob {
   if (data instanceof ArrayBuffer) return data.slice(0);
   if (ArrayBuffer.isView(data))
     return new Uint8Array(data.buffer, data.byteOffset, data.byteLength).slice().buffer;
-  return data instanceof Blob ? data : String(data);
+  // Anything else is sent as what it reads as.
+  return (data as unknown) instanceof Blob ? data : String(data as unknown);
 }
 
 function sizeOf(data: string | ArrayBuffer | Blob): number {

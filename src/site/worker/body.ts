@@ -4,9 +4,10 @@
 const SHORT = 256 * 1024;
 
 /** A stream where the browser shows one and it is long; else all of it, as the browser holds it. */
-export async function bodyFor(
-  request: Request,
-): Promise<{ readonly body: ReadableStream<Uint8Array> | Blob | undefined; readonly length: number | undefined }> {
+export async function bodyFor(request: Request): Promise<{
+  readonly body: ReadableStream<Uint8Array> | Blob | undefined;
+  readonly length: number | undefined;
+}> {
   const none = { body: undefined, length: undefined };
   if (["GET", "HEAD"].includes(request.method)) return none;
   // Firefox does not show the stream.

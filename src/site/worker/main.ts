@@ -217,9 +217,15 @@ function charsetOf(type: string): string | undefined {
 
 /** Of a script in HTML: what would end it there does not stand in it. */
 function scriptFor(data: PageData): string {
-  const json = JSON.stringify(data).replace(/[<>\u2028\u2029]/g, (each) => `\\u${each.charCodeAt(0).toString(16).padStart(4, "0")}`);
+  const json = JSON.stringify(data).replace(
+    /[<>\u2028\u2029]/g,
+    (each) => `\\u${each.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
   // In UTF-16 and in any other encoding: ASCII alone.
-  const ascii = json.replace(/[\x7f-\uffff]/g, (each) => `\\u${each.charCodeAt(0).toString(16).padStart(4, "0")}`);
+  const ascii = json.replace(
+    /[\x7f-\uffff]/g,
+    (each) => `\\u${each.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
   return `(function(){var DCPIPE_PAGE=${ascii};${PAGE_SCRIPT}})();document.currentScript.remove()`;
 }
 
