@@ -9,10 +9,11 @@ export interface Cookie {
   readonly httpOnly: boolean;
   /** Whether requests that another site began carry it. */
   readonly sameSite: "strict" | "lax" | "none";
-  /** Milliseconds since 1970; Infinity for as long as the tab lives. */
+  /** Milliseconds since 1970; FOREVER for as long as the tab lives. It travels as JSON, which has no infinity. */
   readonly expires: number;
 }
 
+const FOREVER = Number.MAX_SAFE_INTEGER;
 /** As browsers have it (RFC 6265, section 6.1): name and value, in bytes. */
 const MAX_COOKIE = 4096;
 /** Attributes that are longer are ignored, as browsers do. */
@@ -34,7 +35,7 @@ export function parseCookie(text: string, path: string, now: number): Cookie | u
     path: defaultPath(path),
     httpOnly: false,
     sameSite: "lax" as Cookie["sameSite"],
-    expires: Infinity,
+    expires: FOREVER,
   };
   let maxAge: number | undefined;
   for (const attribute of attributes) {
@@ -60,7 +61,7 @@ export function parseCookie(text: string, path: string, now: number): Cookie | u
       }
     }
   }
-  if (maxAge !== undefined) cookie.expires = maxAge <= 0 ? -Infinity : now + maxAge * 1000;
+  if (maxAge !== undefined) cookie.expires = maxAge <= 0 ? 0 : Math.min(now + maxAge * 1000, FOREVER);
   return cookie;
 }
 

@@ -77,6 +77,15 @@ export interface FailedMessage {
   readonly message: string;
 }
 
+/** From a document: it does not wait for the request with that number any more. Chromium's workers are not told. */
+export interface StopMessage {
+  readonly type: "stop";
+  readonly id: string;
+}
+
+/** In requests of documents that may say so: its number. It does not leave the worker. */
+export const REQUEST_ID = "dcpipe-request";
+
 /** From the worker on the port of a request: nobody wants its answer. */
 export interface AbortMessage {
   readonly type: "abort";
@@ -119,7 +128,7 @@ export type WorkerMessage = RequestMessage | SocketMessage | CookiesMessage;
 /** What a worker takes on the port of the outer page. */
 export type OuterMessage = HelloMessage | GoneMessage;
 /** What a worker takes from clients of its origin. */
-export type ClientMessage = PortMessage | AwakeMessage | SocketMessage | CookiesMessage;
+export type ClientMessage = PortMessage | AwakeMessage | StopMessage | SocketMessage | CookiesMessage;
 
 /** Written into every document before page/main.ts runs. */
 export interface PageData {

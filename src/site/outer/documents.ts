@@ -9,7 +9,8 @@ export interface Documents {
   readonly serve: (
     port: MessagePort,
     visible: readonly Cookie[],
-    assign: (path: string, text: string) => void,
+    /** Gives what is visible then. */
+    assign: (path: string, text: string) => readonly Cookie[],
   ) => void;
   readonly tell: (visible: readonly Cookie[]) => void;
 }
@@ -23,12 +24,15 @@ export function createDocuments(): Documents {
         if (ports.size <= MAX_DOCUMENTS) break;
         ports.delete(oldest);
       }
+      const show = (cookies: readonly Cookie[]): void => {
+        port.postMessage({ type: "cookies", cookies } satisfies CookieNews);
+      };
       port.onmessage = ({ data: order }: MessageEvent<CookieOrder>) => {
         if (order.type === "close") ports.delete(port);
-        else if (order.path.startsWith("/")) assign(order.path, order.text.slice(0, MAX_TEXT));
+        else if (order.path.startsWith("/")) show(assign(order.path, order.text.slice(0, MAX_TEXT)));
       };
       // It may have come from before the last change.
-      port.postMessage({ type: "cookies", cookies: visible } satisfies CookieNews);
+      show(visible);
     },
     tell: (visible) => {
       for (const port of ports) port.postMessage({ type: "cookies", cookies: visible } satisfies CookieNews);

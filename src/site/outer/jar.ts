@@ -11,8 +11,8 @@ export interface Jar {
   readonly text: (path: string, crossSite: boolean) => string;
   /** Values of Set-Cookie in an answer. */
   readonly store: (path: string, values: readonly string[]) => void;
-  /** What a script at that path assigns to document.cookie: it can neither make nor change one that is HttpOnly. */
-  readonly assign: (path: string, text: string) => void;
+  /** What a script at that path assigns to document.cookie: it can neither make nor change one that is HttpOnly. Gives what scripts see then. */
+  readonly assign: (path: string, text: string) => readonly Cookie[];
   /** Those that scripts may see. */
   readonly visible: () => readonly Cookie[];
 }
@@ -44,6 +44,7 @@ export function createJar(onchange: (visible: readonly Cookie[]) => void): Jar {
         (each) => each.httpOnly && each.name === cookie?.name && each.path === cookie.path,
       );
       if (cookie && !cookie.httpOnly && !hidden) put([cookie]);
+      return visible();
     },
     visible,
   };

@@ -20,6 +20,8 @@ export interface Ground {
   readonly jar: Jar;
 }
 
+const REDIRECTS = [301, 302, 303, 307, 308];
+
 /** Answers on the port with a head, whose body follows as it is read, or with why not. Never rejects. */
 export async function serveRequest(
   ground: Ground,
@@ -59,6 +61,18 @@ async function ask(ground: Ground, request: RequestMessage, signal: AbortSignal)
   // Documents hear of them before the answer is there.
   if (set.length > 0 && credentials !== "omit") jar.store(path, set);
   let fields = responseFields(response.fields, path, places);
+  if (REDIRECTS.includes(response.status) && valueOf(fields, "location") !== "" && response.body) {
+    // Nobody sees it.
+    response.body.cancel().catch(() => undefined);
+    return {
+      type: "head",
+      status: response.status,
+      reason: response.reason,
+      fields,
+      body: null,
+      cookies: [],
+    };
+  }
   const codings = response.body ? decodersFor(valueOf(fields, "content-encoding")) : [];
   if (codings.length > 0)
     fields = fields.filter(([name]) => name !== "content-encoding" && name !== "content-length");

@@ -3,8 +3,9 @@
  * WebSockets, document.cookie, service workers, and the TARGET's own origin in links. Nothing here protects anything: the document's
  * scripts are the site's, and whatever they may not have is not in this origin at all.
  */
-import type { CookiesMessage, PageData, SocketMessage } from "../messages.ts";
+import type { CookiesMessage, PageData, SocketMessage, StopMessage } from "../messages.ts";
 import { shimCookies } from "./cookies.ts";
+import { numberRequests } from "./requests.ts";
 import { mapLinks } from "./links.ts";
 import { createSocketClass } from "./socket.ts";
 
@@ -60,5 +61,8 @@ shimCookies(DCPIPE_PAGE.cookies, connect);
 mapLinks((url) => {
   const path = DCPIPE_PAGE.origins.includes(url.origin) ? pathOf(url) : undefined;
   return path === undefined ? undefined : location.origin + path;
+});
+numberRequests(pathOf, (id) => {
+  worker()?.postMessage({ type: "stop", id } satisfies StopMessage);
 });
 hideWorkers();

@@ -7,14 +7,14 @@ const STYLE =
 export function page(status: number, headline: string, text: string): Response {
   const html =
     `<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">` +
-    `<title>${escape(headline)}</title><style>${STYLE}</style>` +
+    `<title>${escape(headline)}</title><link rel="icon" href="data:,"><style>${STYLE}</style>` +
     `<h1>${escape(headline)}</h1><p>${escape(text)}</p><p><a href="">Try again</a></p></html>`;
   return new Response(html, {
     status,
     headers: {
       "content-type": "text/html; charset=utf-8",
       "content-security-policy":
-        "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'",
+        "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'",
       "cache-control": "no-store",
     },
   });

@@ -11,7 +11,7 @@ import type {
   RequestMessage,
   WantedMessage,
 } from "../messages.ts";
-import { OWN_PATHS } from "../messages.ts";
+import { OWN_PATHS, REQUEST_ID } from "../messages.ts";
 import { noConnection, page } from "./answers.ts";
 import { bodyFor } from "./body.ts";
 import { openDocument, prescan } from "./html.ts";
@@ -39,6 +39,9 @@ interface Link {
 }
 
 let link: Link | undefined;
+/** How requests end that have no answer yet, by their client and number. */
+const pending = new Map<string, () => void>();
+let unnumbered = 0;
 let wanted: { promise: Promise<void>; resolve: () => void } | undefined;
 
 scope.addEventListener("install", (event) => {
@@ -52,6 +55,8 @@ scope.addEventListener<ClientMessage>("message", (event) => {
   const { data, source } = event;
   const [port] = event.ports;
   if (data.type === "port" && port && source && isBridge(source)) take(port, source.id);
+  else if (data.type === "stop" && source) pending.get(`${source.id} ${data.id}`)?.();
+  else if (data.type === "awake") event.waitUntil(stopForsaken());
   else if ((data.type === "socket" || data.type === "cookies") && port)
     event.waitUntil(
       find().then((found) => {
@@ -60,6 +65,14 @@ scope.addEventListener<ClientMessage>("message", (event) => {
       }),
     );
 });
+
+/** Chromium's worker is not told of a client that closes either, before there is an answer. */
+async function stopForsaken(): Promise<void> {
+  for (const [key, stop] of pending) {
+    const [client = ""] = key.split(" ");
+    if (client !== "" && (await scope.clients.get(client)) === undefined) stop();
+  }
+}
 
 function isBridge({ url }: Client): boolean {
   return new URL(url).pathname === `${OWN_PATHS}bridge`;
@@ -121,11 +134,11 @@ async function answerOther(event: FetchEvent, url: URL): Promise<Response> {
   return found?.origins.includes(url.origin) ? answer(event, url) : fetch(event.request);
 }
 
-async function answer({ request }: FetchEvent, url: URL): Promise<Response> {
+async function answer({ request, clientId }: FetchEvent, url: URL): Promise<Response> {
   const navigates = request.mode === "navigate";
   const found = await find();
   if (!found) return navigates ? noConnection() : Response.error();
-  const said = await ask(found, request, url);
+  const said = await ask(found, request, url, clientId);
   if (said.type === "failed") {
     if (!navigates) return Response.error();
     return page(502, "The site does not answer", `${said.message} (${said.code})`);
@@ -139,9 +152,16 @@ async function answer({ request }: FetchEvent, url: URL): Promise<Response> {
   }
 }
 
-async function ask({ port }: Link, request: Request, url: URL): Promise<HeadMessage | FailedMessage> {
+async function ask(
+  { port }: Link,
+  request: Request,
+  url: URL,
+  client: string,
+): Promise<HeadMessage | FailedMessage> {
   const { body, length } = await bodyFor(request);
-  const fields = [...request.headers];
+  const fields = [...request.headers].filter(([name]) => name !== REQUEST_ID);
+  // Others never have a minus.
+  const key = `${client} ${request.headers.get(REQUEST_ID) ?? String(--unnumbered)}`;
   // What the browser does by itself for its own cache.
   if (request.cache === "no-store" || request.cache === "reload") fields.push(["cache-control", "no-cache"]);
   else if (request.cache === "no-cache" && !request.headers.has("cache-control"))
@@ -162,8 +182,10 @@ async function ask({ port }: Link, request: Request, url: URL): Promise<HeadMess
   const abort = (): void => {
     port1.postMessage({ type: "abort" });
   };
+  pending.set(key, abort);
   return new Promise((resolve) => {
     port1.onmessage = ({ data }: MessageEvent<HeadMessage | FailedMessage>) => {
+      pending.delete(key);
       resolve(data);
     };
     if (request.signal.aborted) abort();

@@ -5,7 +5,8 @@ export interface Extendable extends Event {
 
 export interface FetchEvent extends Extendable {
   readonly request: Request;
-  readonly resultingClientId: string;
+  /** Of who asks; "" for a navigation. */
+  readonly clientId: string;
   respondWith(response: Response | Promise<Response>): void;
 }
 
