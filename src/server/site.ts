@@ -208,6 +208,7 @@ function send(
     "content-security-policy": policy,
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
+    "origin-agent-cluster": "?1",
     "cache-control": "no-store",
   });
   response.end(request.method === "HEAD" ? undefined : body);

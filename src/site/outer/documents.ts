@@ -28,8 +28,10 @@ export function createDocuments(): Documents {
         port.postMessage({ type: "cookies", cookies } satisfies CookieNews);
       };
       port.onmessage = ({ data: order }: MessageEvent<CookieOrder>) => {
-        if (order.type === "close") ports.delete(port);
-        else if (order.path.startsWith("/")) show(assign(order.path, order.text.slice(0, MAX_TEXT)));
+        const isOrder = typeof (order as Partial<CookieOrder> | null)?.type === "string";
+        if (!isOrder || order.type === "close") ports.delete(port);
+        else if (typeof (order.text as unknown) === "string" && String(order.path).startsWith("/"))
+          show(assign(order.path, order.text.slice(0, MAX_TEXT)));
       };
       // It may have come from before the last change.
       show(visible);

@@ -62,7 +62,7 @@ addEventListener("message", (event: MessageEvent<PortMessage>) => {
   }
   port.onmessage = (said: MessageEvent<WorkerMessage>) => {
     const [answer] = said.ports;
-    if (answer && typeof (said.data as unknown) === "object") serve?.(said.data, answer);
+    if (answer && (said.data as WorkerMessage | null)) serve?.(said.data, answer);
   };
   greet(port);
   standing();
