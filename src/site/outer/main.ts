@@ -32,8 +32,8 @@ const { rendezvous = "", inner = "" } = document.documentElement.dataset;
 const view = createView();
 /** Ports of the worker, the latest last; those that are of no use any more hurt nobody. */
 const ports = new Set<MessagePort>();
-/** A worker that is stopped and started again has a new one each time; the last ones will do. */
-const MAX_PORTS = 8;
+/** A worker that is stopped and started again has a new one each time; a script of the site that makes more ends its own site. */
+const MAX_PORTS = 64;
 let ground: Ground | undefined;
 let serve: ((message: WorkerMessage, port: MessagePort) => void) | undefined;
 let over: string | undefined;
@@ -75,7 +75,10 @@ function greet(port: MessagePort): void {
 
 /** Browsers say what the policy of this page has stopped: the site wanted to go elsewhere. */
 addEventListener("securitypolicyviolation", ({ effectiveDirective, blockedURI }) => {
-  if (effectiveDirective === "frame-src" && /^https?:/.test(blockedURI)) view.leads(blockedURI);
+  if (effectiveDirective !== "frame-src") return;
+  // Firefox names the address that redirects, not the one that was stopped.
+  const url = blockedURI.startsWith(inner) ? ground?.led() : blockedURI;
+  if (url !== undefined && /^https?:/.test(url)) view.leads(url);
 });
 
 async function run(code: string): Promise<void> {
@@ -139,7 +142,15 @@ function open(session: Session, target: Target): void {
   const places: Places = { target: own, aliases, inner };
   const documents = createDocuments();
   const jar = createJar(documents.tell);
-  const opened: Ground = { session, target, places, jar };
+  let led: string | undefined;
+  const opened: Ground = {
+    session,
+    target,
+    places,
+    jar,
+    leads: (url) => (led = url),
+    led: () => led,
+  };
   const sockets = createSockets(opened);
   ground = opened;
   serve = (message, answer) => {

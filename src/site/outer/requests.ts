@@ -18,6 +18,9 @@ export interface Ground {
   readonly target: Target;
   readonly places: Places;
   readonly jar: Jar;
+  /** Where a document was last redirected to, when that is no place of the TARGET's. */
+  readonly leads: (url: string) => void;
+  readonly led: () => string | undefined;
 }
 
 const REDIRECTS = [301, 302, 303, 307, 308];
@@ -61,7 +64,10 @@ async function ask(ground: Ground, request: RequestMessage, signal: AbortSignal)
   // Documents hear of them before the answer is there.
   if (set.length > 0 && credentials !== "omit") jar.store(path, set);
   let fields = responseFields(response.fields, path, places);
-  if (REDIRECTS.includes(response.status) && valueOf(fields, "location") !== "" && response.body) {
+  const location = valueOf(fields, "location");
+  if (mode === "navigate" && location !== "" && !location.startsWith(`${places.inner}/`))
+    ground.leads(location);
+  if (REDIRECTS.includes(response.status) && location !== "" && response.body) {
     // Nobody sees it.
     response.body.cancel().catch(() => undefined);
     return {
