@@ -24,13 +24,14 @@ header::before { content: ""; flex: none; width: 0.6rem; height: 0.6rem; border-
 a { color: LinkText; }
 #notice { display: flex; flex-wrap: wrap; gap: 0.25rem 0.75rem; padding: 0.5rem 0.75rem; border-bottom: 1px solid var(--edge);
   border-left: 0.3rem solid var(--dot); font-size: 0.925rem; }
-main { flex: 1; min-height: 0; display: flex; overflow: auto; }
+.outer main { flex: 1; min-height: 0; display: flex; overflow: auto; }
 #panel { margin: 12vh auto auto; width: 100%; }
 #site { flex: 1; border: 0; width: 100%; background: Canvas; }
 #choice ul { list-style: none; padding: 0; display: grid; gap: 0.5rem; }
-button { font: inherit; width: 100%; padding: 0.5rem 0.75rem; text-align: left; border: 1px solid var(--edge); border-radius: 0.4rem;
+#back { font: inherit; padding: 0; border: 0; background: none; color: LinkText; text-decoration: underline; cursor: pointer; }
+#choice button { font: inherit; width: 100%; padding: 0.5rem 0.75rem; text-align: left; border: 1px solid var(--edge); border-radius: 0.4rem;
   background: var(--bar); color: inherit; cursor: pointer; overflow-wrap: anywhere; }
-button:hover { border-color: currentColor; }
+#choice button:hover { border-color: currentColor; }
 .words { font: 600 1.05rem/1.4 ui-monospace, monospace; }
 .quiet { opacity: 0.8; font-size: 0.9rem; }
 `;
@@ -62,7 +63,8 @@ export function outerPage({ inner, rendezvous }: SitePlace): string {
 <span id="path"></span>
 <a id="tab" target="_blank" rel="noopener noreferrer" hidden>Open in a tab</a>
 </header>
-<div id="notice" role="alert" hidden><span id="said"></span> <a id="leave" target="_blank" rel="noopener noreferrer" hidden></a></div>
+<div id="notice" role="alert" hidden><span id="said"></span> <a id="leave" target="_blank" rel="noopener noreferrer" hidden></a>
+<button id="back" type="button" hidden>Back to the site</button></div>
 <main>
 <div id="panel" class="text" aria-live="polite">
 <h1 id="headline">Loading</h1>

@@ -10,6 +10,8 @@ export interface Places {
   readonly aliases: readonly string[];
   /** `http://site.LABEL.localhost:8787` */
   readonly inner: string;
+  /** What the browser says of itself, and does not show in requests. */
+  readonly browser: { readonly userAgent: string; readonly languages: readonly string[] };
 }
 
 /** What a page's request does not say of itself here: it is drawn up anew, as a browser beside the TARGET would. */
@@ -37,6 +39,8 @@ const DROPPED = new Set([
   "strict-transport-security",
   "x-frame-options",
 ]);
+/** More would tell who somebody is. */
+const MAX_LANGUAGES = 8;
 const SAFE_METHODS = ["GET", "HEAD", "OPTIONS"];
 const ACCEPTED_CODINGS = "gzip, deflate";
 
@@ -57,8 +61,9 @@ export function requestFields(request: RequestMessage, places: Places, cookie: s
   if (!has("accept")) added.push(["accept", "*/*"]);
   // A part of what is encoded cannot be decoded (as in Fetch, section 4.6).
   added.push(["accept-encoding", has("range") ? "identity" : ACCEPTED_CODINGS]);
-  if (!has("accept-language")) added.push(["accept-language", navigator.languages.slice(0, 8).join(", ")]);
-  if (!has("user-agent")) added.push(["user-agent", navigator.userAgent]);
+  if (!has("accept-language"))
+    added.push(["accept-language", places.browser.languages.slice(0, MAX_LANGUAGES).join(", ")]);
+  if (!has("user-agent")) added.push(["user-agent", places.browser.userAgent]);
   if (!SAFE_METHODS.includes(method)) added.push(["origin", foreign ? "null" : places.target]);
   if (own) added.push(["referer", places.target + referrer.slice(places.inner.length).replace(/#.*$/s, "")]);
   // A document that no other one of the site asks for is what stands alone at the TARGET.

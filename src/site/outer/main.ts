@@ -82,7 +82,7 @@ addEventListener("securitypolicyviolation", ({ effectiveDirective, blockedURI })
 });
 
 async function run(code: string): Promise<void> {
-  view.state("connecting", "Connecting");
+  view.state("connecting", "Connecting", "To the machine that gave you this link.");
   const session = await join(code);
   const visiting = visit(session, "joining");
   // Chromium still sends it; Firefox passes nothing on that is said so late, and the other side sees the channel close.
@@ -139,7 +139,8 @@ function open(session: Session, target: Target): void {
   const { hostname, port } = new URL(own);
   const names = LOOPBACK.test(hostname) ? ["localhost", "127.0.0.1", "[::1]"] : [hostname];
   const aliases = names.map((name) => `http://${name}${port === "" ? "" : `:${port}`}`);
-  const places: Places = { target: own, aliases, inner };
+  const { userAgent, languages } = navigator;
+  const places: Places = { target: own, aliases, inner, browser: { userAgent, languages } };
   const documents = createDocuments();
   const jar = createJar(documents.tell);
   let led: string | undefined;
@@ -175,7 +176,9 @@ function end(cause: unknown): void {
   over = message.slice(0, MAX_SHOWN);
   for (const port of ports) greet(port);
   const left = code === "CLOSED" || code === "INTERRUPTED";
-  const why = left ? "The other side has ended it." : `${over} (${code}).`;
+  const why = left
+    ? "The other side has ended it."
+    : `${over.charAt(0).toUpperCase()}${over.slice(1)} (${code}).`;
   view.state("lost", "Not connected", `${why} Codes work once: ask for a new link.`);
 }
 

@@ -38,6 +38,9 @@ export function createView(): View {
       show("notice", isShown && detail !== "");
       $("said").textContent = detail;
       show("leave", false);
+      show("back", false);
+      show("tab", isShown && state !== "lost");
+      if (state === "lost") $("path").textContent = "";
     },
     words: (words) => {
       $("words").textContent = words;
@@ -70,6 +73,10 @@ export function createView(): View {
       const frame = $("site");
       const tab = $("tab");
       tab.href = url;
+      $("back").onclick = () => {
+        show("notice", false);
+        frame.src = url;
+      };
       show("tab", true);
       $("name").textContent = name;
       document.title = `${name} - dcpipe`;
@@ -84,6 +91,7 @@ export function createView(): View {
       link.textContent = `Open ${new URL(url).host}`;
       $("said").textContent = "The site leads to another one, which is not shown in here.";
       show("leave", true);
+      show("back", true);
       show("notice", true);
     },
   };
