@@ -130,7 +130,11 @@ export interface Tab {
   /** Another tab, with the same cookies and workers. */
   another(): Promise<Tab>;
   /** A PNG of what is shown, at that size and in that colour scheme. */
-  picture(path: string, size: { width: number; height: number }, scheme: "light" | "dark"): Promise<void>;
+  picture(
+    path: `${string}.png`,
+    size: { width: number; height: number },
+    scheme: "light" | "dark",
+  ): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -356,7 +360,7 @@ async function startFirefox(executablePath: string): Promise<Program> {
           another: () => openIn((other) => other.close()),
           picture: async (path, size) => {
             await page.setViewport(size);
-            await page.screenshot({ path: path as `${string}.png` });
+            await page.screenshot({ path });
           },
           close: () => close(page),
         };

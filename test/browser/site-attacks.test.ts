@@ -38,6 +38,7 @@ describe.each(KINDS)("%s", (kind) => {
             storage: await attempt(() => top.localStorage.length),
             history: await attempt(() => top.history.length),
             domain: await attempt(() => {
+              // eslint-disable-next-line @typescript-eslint/no-deprecated -- an attack of old.
               globalThis.document.domain = location.hostname.replace("site.", "");
               return top.document.title;
             }),
@@ -54,7 +55,11 @@ describe.each(KINDS)("%s", (kind) => {
               ),
             ),
           });
-          await tell("seen", [globalThis.document.referrer, name, globalThis.document.cookie]);
+          await tell("seen", [
+            globalThis.document.referrer,
+            globalThis.window.name,
+            globalThis.document.cookie,
+          ]);
           await attempt(() => {
             top.location.href = "/elsewhere";
           });

@@ -440,7 +440,13 @@ describe.each(KINDS)("%s", (kind) => {
           response.writeHead(200).write("x".repeat(1000));
           response.on("close", gone.left.resolve);
           void visit.tab
-            .evaluateIn(visit.inner, () => location.assign("about:blank"), undefined)
+            .evaluateIn(
+              visit.inner,
+              () => {
+                location.assign("about:blank");
+              },
+              undefined,
+            )
             .catch(() => undefined);
         },
       },

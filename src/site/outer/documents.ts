@@ -30,7 +30,7 @@ export function createDocuments(): Documents {
       port.onmessage = ({ data: order }: MessageEvent<CookieOrder>) => {
         const isOrder = typeof (order as Partial<CookieOrder> | null)?.type === "string";
         if (!isOrder || order.type === "close") ports.delete(port);
-        else if (typeof (order.text as unknown) === "string" && String(order.path).startsWith("/"))
+        else if (typeof (order.text as unknown) === "string" && /^\//.test(order.path))
           show(assign(order.path, order.text.slice(0, MAX_TEXT)));
       };
       // It may have come from before the last change.

@@ -8,10 +8,12 @@ export function numberRequests(pathOf: (url: URL) => string | undefined, stop: (
     URL.canParse(text, document.baseURI) && pathOf(new URL(text, document.baseURI)) !== undefined;
 
   const { fetch: native } = globalThis;
+  // eslint-disable-next-line @typescript-eslint/no-base-to-string -- as fetch itself reads it.
+  const textOf = (input: string | URL): string => String(input);
   globalThis.fetch = function fetch(input, init) {
     const request = input instanceof Request ? input : undefined;
     const signal = init?.signal === undefined ? request?.signal : init.signal;
-    if (!signal || signal.aborted || !isOurs(request ? request.url : String(input as string | URL)))
+    if (!signal || signal.aborted || !isOurs(request ? request.url : textOf(input)))
       return native(input, init);
     const id = String(++count);
     let headers: Headers;
@@ -34,6 +36,7 @@ export function numberRequests(pathOf: (url: URL) => string | undefined, stop: (
     return answer;
   };
 
+  // eslint-disable-next-line @typescript-eslint/unbound-method -- they are called with their objects.
   const { open, send, abort } = XMLHttpRequest.prototype;
   const ids = new WeakMap<XMLHttpRequest, string>();
   XMLHttpRequest.prototype.open = function (this: XMLHttpRequest, ...given: unknown[]) {

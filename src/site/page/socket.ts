@@ -185,7 +185,8 @@ function copyOf(data: Data): string | ArrayBuffer | Blob {
   if (ArrayBuffer.isView(data))
     return new Uint8Array(data.buffer, data.byteOffset, data.byteLength).slice().buffer;
   // Anything else is sent as what it reads as.
-  return (data as unknown) instanceof Blob ? data : String(data as unknown);
+  // eslint-disable-next-line @typescript-eslint/no-base-to-string -- also an object.
+  return (data as unknown) instanceof Blob ? data : String(data);
 }
 
 function sizeOf(data: string | ArrayBuffer | Blob): number {
