@@ -129,6 +129,8 @@ export interface Tab {
   frames(): string[];
   /** Another tab, with the same cookies and workers. */
   another(): Promise<Tab>;
+  /** Stops all service workers, as browsers do by themselves after a while. Chromium only. */
+  stopWorkers(): Promise<void>;
   /** A PNG of what is shown, at that size and in that colour scheme. */
   picture(
     path: `${string}.png`,
@@ -316,6 +318,12 @@ async function startChromium(executablePath: string): Promise<Program> {
           evaluateIn: (url, body, argument) => found(page.frames(), url).evaluate(body as never, argument),
           frames: () => page.frames().map((frame) => frame.url()),
           another: () => openIn((other) => other.close()),
+          stopWorkers: async () => {
+            const session = await context.newCDPSession(page);
+            await session.send("ServiceWorker.enable");
+            await session.send("ServiceWorker.stopAllWorkers");
+            await session.detach();
+          },
           picture: async (path, size, colorScheme) => {
             await page.setViewportSize(size);
             await page.emulateMedia({ colorScheme });
@@ -358,6 +366,7 @@ async function startFirefox(executablePath: string): Promise<Program> {
           evaluateIn: (url, body, argument) => found(page.frames(), url).evaluate(body as never, argument),
           frames: () => page.frames().map((frame) => frame.url()),
           another: () => openIn((other) => other.close()),
+          stopWorkers: () => Promise.reject(new Error("Firefox does not say how")),
           picture: async (path, size) => {
             await page.setViewport(size);
             await page.screenshot({ path });

@@ -1,6 +1,7 @@
 /** Sites by `dcpipe forward --web` in real browsers: what a page on localhost does, it does behind the session. */
 import { createHash, randomBytes } from "node:crypto";
-import { describe, expect, test } from "vitest";
+import { describe, expect, onTestFinished, test } from "vitest";
+import { WebSocketServer } from "ws";
 import { deferred } from "../e2e/site.ts";
 import { KINDS } from "./harness.ts";
 import { bodyOf, document, openSite, page, text } from "./sites.ts";
@@ -584,6 +585,50 @@ test("chromium: a page that does not read stops the server", async (context) => 
   await visit.told("over");
   // Chromium itself reads some 64 MiB ahead (without dcpipe it takes 80); on top of that, credit of the stream and buffers of sockets.
   expect(written).toBeLessThan(128 * MIB);
+});
+
+test("chromium: a worker that was stopped finds the session again, and WebSockets do not need it", async (context) => {
+  const sockets = new WebSocketServer({ noServer: true });
+  onTestFinished(() => {
+    sockets.close();
+  });
+  sockets.on("connection", (socket) => {
+    socket.on("message", (data) => {
+      socket.send(String(data));
+    });
+  });
+  const visit = await openSite(context, "chromium", {
+    "/": page(async () => {
+      const socket = new WebSocket("/socket");
+      await new Promise((resolve) => (socket.onopen = resolve));
+      Object.assign(globalThis, { socket });
+      globalThis.document.cookie = "kept=1";
+      await tell("here");
+    }),
+    "/cookies": (request, response) => response.end(request.headers.cookie),
+  });
+  visit.site.on("upgrade", (request, stream, head) => {
+    sockets.handleUpgrade(request, stream, head, (socket) => sockets.emit("connection", socket, request));
+  });
+  await visit.told("here");
+  for (let round = 0; round < 3; round++) {
+    await visit.tab.stopWorkers();
+    const answers = await visit.tab.evaluateIn(
+      `${visit.inner}/`,
+      async () => {
+        const { socket } = globalThis as unknown as { socket: WebSocket };
+        const echo = new Promise((resolve) => {
+          socket.onmessage = ({ data }) => {
+            resolve(data);
+          };
+        });
+        socket.send("again");
+        return [await echo, await (await fetch("/cookies")).text()];
+      },
+      undefined,
+    );
+    expect(answers).toEqual(["again", "kept=1"]);
+  }
 });
 
 /** A sound of so many bytes: silence, 8 bit, 8 kHz, with some noise so that nothing is guessed. */
