@@ -8,7 +8,7 @@ export function numberRequests(pathOf: (url: URL) => string | undefined, stop: (
     URL.canParse(text, document.baseURI) && pathOf(new URL(text, document.baseURI)) !== undefined;
 
   const { fetch: native } = globalThis;
-   
+
   const textOf = (input: string | URL): string => String(input);
   globalThis.fetch = function fetch(input, init) {
     const request = input instanceof Request ? input : undefined;
