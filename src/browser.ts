@@ -14,6 +14,7 @@ import type { CodeOptions, Platform } from "./connect/options.ts";
 import { randomCertificate } from "./browser/rtc/certificate.ts";
 import { createPeer } from "./browser/rtc.ts";
 import { watchNetwork } from "./browser/watch.ts";
+import { endWithPage } from "./browser/leaving.ts";
 import { openSocket } from "./browser/websocket.ts";
 import type { Code } from "./wire/code.ts";
 
@@ -31,17 +32,22 @@ export type BrowserOptions = Omit<CodeOptions, "portRange" | "bind" | "lan"> & {
   readonly rendezvous: string;
 };
 
-/** Waits for another machine at a rendezvous; resolves when there is a code. */
-export function listenByCode(
+/** Waits for another machine at a rendezvous; resolves when there is a code. When the page goes, the other side is told. */
+export async function listenByCode(
   options: BrowserOptions & { readonly words?: number | undefined },
 ): Promise<WaitingByCode> {
-  return code.listenByCode(platform, { ...options, lan: false });
+  const waiting = await code.listenByCode(platform, { ...options, lan: false });
+  endWithPage(waiting);
+  return waiting;
 }
 
-/** Joins the machine that waits with this code. */
-export function connectByCode(joined: Code, options: BrowserOptions): Promise<JoiningByCode> {
+/** Joins the machine that waits with this code. When the page goes, the other side is told. */
+export async function connectByCode(joined: Code, options: BrowserOptions): Promise<JoiningByCode> {
   // As elsewhere: what is thrown at once rejects.
-  return Promise.resolve().then(() => code.connectByCode(platform, joined, { ...options, lan: false }));
+  await Promise.resolve();
+  const joining = code.connectByCode(platform, joined, { ...options, lan: false });
+  endWithPage(joining);
+  return joining;
 }
 
 export type { JoiningByCode, WaitingByCode } from "./connect/code.ts";
@@ -64,24 +70,26 @@ export {
 } from "./wire/code.ts";
 
 // What runs over a session.
+export { askPurpose, type Purpose } from "./apps/meet.ts";
 export { pipe, type PipeOptions } from "./apps/pipe.ts";
 export { sendFiles, type SendOptions } from "./apps/send.ts";
 export { receiveFiles, type Conflict, type Listed, type Offer, type ReceiveOptions } from "./apps/receive.ts";
+export { exchange, type ExchangeRequest, type ExchangeResponse, type Opener } from "./apps/http/exchange.ts";
+export type { CookieJar, Fetch, FetchInit, HttpOptions } from "./apps/http/fetch.ts";
+export { httpOver, visit, type SessionHttp, type Visit } from "./apps/http/visit.ts";
+export {
+  createWebSocket,
+  SessionWebSocket,
+  SocketCloseEvent,
+  SocketErrorEvent,
+  type SessionWebSocketConstructor,
+} from "./apps/http/websocket.ts";
+export type { HttpField } from "./wire/http.ts";
 export { limitSource } from "./apps/limit.ts";
 export { formatTarget, type Offer as TargetOffer } from "./apps/forward/spec.ts";
 export { decoded, decodersFor } from "./apps/http/coding.ts";
-export {
-  exchange,
-  type ExchangeRequest,
-  type ExchangeResponse,
-  type Opener as SessionOpener,
-} from "./apps/http/exchange.ts";
-export type { CookieJar, Fetch, FetchInit, HttpOptions } from "./apps/http/fetch.ts";
 export { placeOf } from "./apps/http/place.ts";
-export { httpOver, visit, type SessionHttp, type Visit } from "./apps/http/visit.ts";
-export { createWebSocket, type SessionWebSocket } from "./apps/http/websocket.ts";
 export type { Target } from "./wire/header.ts";
-export type { HttpField } from "./wire/http.ts";
 export { checkName, escapeText } from "./apps/names.ts";
 export type {
   Attributes,

@@ -35,7 +35,7 @@ import { dialDatagrams, listenDatagrams } from "./node/udp.ts";
 import { watchNetwork } from "./node/watch.ts";
 import { certificateFromSeed, randomCertificate } from "./transport/certificate.ts";
 import type { TurnServer } from "./transport/peer.ts";
-import type { DoorPurpose } from "./signalling/known.ts";
+import type { Purpose } from "./wire/header.ts";
 import type { Code } from "./wire/code.ts";
 
 /** Ports that the router is asked for, or that are being given back. */
@@ -141,7 +141,7 @@ export async function connectByCode(code: Code, options: CodeOptions): Promise<J
 /** Waits for a machine that is remembered, and runs what goes with `purpose`. `timeout` is not looked at: close it. Rejects with USAGE. */
 export async function waitKnown(
   peer: KnownPeer,
-  purpose: DoorPurpose,
+  purpose: Purpose,
   options: WaitKnownOptions,
 ): Promise<WaitingKnown> {
   return (await import("./connect/known.ts")).waitKnown(platform, peer, purpose, options);
@@ -235,7 +235,8 @@ export {
 } from "./wire/code.ts";
 export { decodeToken, looksLikeToken } from "./wire/token.ts";
 
-export type { DoorPurpose } from "./signalling/known.ts";
+export type { Purpose } from "./wire/header.ts";
+export { askPurpose } from "./apps/meet.ts";
 export { randomCertificate, type Certificate, type PemCertificate } from "./transport/certificate.ts";
 export { isPeerName, notRemembered, peersPath, PeerStore, type PeerRecord } from "./node/peers.ts";
 export {

@@ -1,7 +1,8 @@
 /** A file's content on its way to the disk. Small files are held until they are whole and checked, and written at once. */
 import { asDcpipeError, type DcpipeError } from "../errors.ts";
 import { protocolError, Writer } from "../wire/bytes.ts";
-import type { Attributes, Digest, FileSink } from "./endpoints.ts";
+import type { ContentDigest } from "./digest.ts";
+import type { Attributes, FileSink } from "./endpoints.ts";
 
 /** Files up to this size are held: 64 of them are 4 MiB. */
 const SMALL = 64 * 1024;
@@ -12,7 +13,7 @@ export class Arrival {
   readonly expected: number | undefined;
   failed = false;
   readonly #create: ((from: number) => Promise<FileSink>) | undefined;
-  readonly #digest: Digest;
+  readonly #digest: ContentDigest;
   readonly #from: number;
   #held: Writer | undefined;
   #sink: FileSink | undefined;
@@ -21,7 +22,7 @@ export class Arrival {
   /** Without `create` the content is a text, which is held. */
   constructor(
     create: ((from: number) => Promise<FileSink>) | undefined,
-    digest: Digest,
+    digest: ContentDigest,
     expected: number | undefined,
     from: number,
   ) {
@@ -66,7 +67,7 @@ export class Arrival {
   }
 
   /** Ends the digest of it all. */
-  digest(): Uint8Array {
+  digest(): Promise<Uint8Array> {
     return this.#digest.digest();
   }
 

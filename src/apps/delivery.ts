@@ -2,6 +2,7 @@
 import { asDcpipeError, DcpipeError } from "../errors.ts";
 import { MAX_CHUNK } from "../wire/file.ts";
 import type { Reason } from "../wire/frame.ts";
+import { ContentDigest } from "./digest.ts";
 import type { Digest, SourceContent, SourceFile } from "./endpoints.ts";
 import type { Pacer } from "./limit.ts";
 import type { RecordWriter } from "./records.ts";
@@ -24,7 +25,7 @@ export type DeliveryOutcome = "sent" | { readonly reason: Reason; readonly text:
 /** A file whose first `offset` bytes were read and hashed. */
 export interface Opened {
   readonly content: SourceContent;
-  readonly digest: Digest;
+  readonly digest: ContentDigest;
   readonly offset: number;
   /** The first chunk behind `offset`. */
   readonly rest: Uint8Array | undefined;
@@ -41,7 +42,8 @@ export async function deliver(
 ): Promise<DeliveryOutcome> {
   let content = opened?.content;
   try {
-    const { digest, rest, ...at } = opened ?? (await openBehind(file, offset, createDigest()));
+    const { digest, rest, ...at } =
+      opened ?? (await openBehind(file, offset, new ContentDigest(createDigest)));
     content = at.content;
     watch.skipped(offset);
     writer.put({ type: "START", id, offset });
@@ -61,7 +63,7 @@ export async function deliver(
     if (file.size !== undefined && size < file.size) return broken("it has shrunk while it was sent");
     const changed = await content.changed();
     if (changed !== undefined) return broken(changed);
-    writer.put({ type: "END", size, digest: digest.digest() });
+    writer.put({ type: "END", size, digest: await digest.digest() });
     await writer.room();
     return "sent";
   } catch (error) {
@@ -79,7 +81,7 @@ export async function deliver(
 }
 
 /** Opens a file and hashes its first `offset` bytes. Rejects with IO, or INCOMPLETE when there are not so many. */
-export async function openBehind(file: SourceFile, offset: number, digest: Digest): Promise<Opened> {
+export async function openBehind(file: SourceFile, offset: number, digest: ContentDigest): Promise<Opened> {
   const content = await file.open();
   try {
     let at = 0;

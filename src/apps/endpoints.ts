@@ -114,7 +114,7 @@ export interface Codec {
 export interface Digest {
   update(chunk: Uint8Array): void;
   /** Ends it. */
-  digest(): Uint8Array;
+  digest(): Uint8Array | Promise<Uint8Array>;
   /** Another one in the same state. */
   copy(): Digest;
 }

@@ -15,10 +15,10 @@ import { ENTRY_WINDOW, MAX_DEPTH, type Entry, type FileRecord } from "../wire/fi
 import { REASONS, type Reason } from "../wire/frame.ts";
 import { Approval } from "./approval.ts";
 import { Arrival } from "./arrival.ts";
+import { ContentDigest } from "./digest.ts";
 import {
   isReason,
   type Attributes,
-  type Digest,
   type Found,
   type Source,
   type TargetDirectory,
@@ -58,7 +58,7 @@ interface Incoming {
   /** Takes the place of what has the name. */
   replace: boolean;
   /** What is here of it, a part or a whole file of that name: so many bytes, and their running digest. */
-  have: { readonly length: number; readonly digest: Digest; readonly whole: boolean } | undefined;
+  have: { readonly length: number; readonly digest: ContentDigest; readonly whole: boolean } | undefined;
 }
 
 export class Receiver {
@@ -441,7 +441,7 @@ export class Receiver {
   async #compare(incoming: Incoming, length: number, content: Source, whole: boolean): Promise<void> {
     this.#current = incoming.folder.path + incoming.name;
     this.#writer.put({ type: "COMPARE", id: incoming.id, length });
-    const digest = this.#options.createDigest();
+    const digest = new ContentDigest(this.#options.createDigest);
     const read = await readAll(content, digest);
     // What is changing just now is not what comes.
     incoming.have = { length: read === length ? length : -1, digest, whole };
@@ -451,8 +451,8 @@ export class Receiver {
   async #compared(id: number, theirs: Uint8Array): Promise<void> {
     const incoming = this.#incoming(id, "comparing");
     const { have } = incoming;
-    const same = have && have.length >= 0 && sameBytes(theirs, have.digest.copy().digest());
     incoming.state = "deciding";
+    const same = have && have.length >= 0 && sameBytes(theirs, await have.digest.copy().digest());
     if (!same) incoming.have = undefined;
     if (!have?.whole) this.#want(incoming);
     else if (same) await this.#guard(incoming, () => this.#keep(incoming));
@@ -545,7 +545,7 @@ export class Receiver {
     const text = entry.kind === "text" && this.#options.ontext !== undefined;
     this.#arrival = new Arrival(
       text ? undefined : async (from) => (await folder.open()).create(incoming.name, from, entry.size),
-      have?.digest ?? this.#options.createDigest(),
+      have?.digest ?? new ContentDigest(this.#options.createDigest),
       entry.size,
       offset,
     );
@@ -576,7 +576,8 @@ export class Receiver {
       try {
         if (size !== arrival.size || (arrival.expected !== undefined && size !== arrival.expected))
           throw new DcpipeError("CHECKSUM", `${arrival.size} bytes arrived, ${size} were sent`);
-        if (!sameBytes(digest, arrival.digest())) throw new DcpipeError("CHECKSUM", "the checksums differ");
+        if (!sameBytes(digest, await arrival.digest()))
+          throw new DcpipeError("CHECKSUM", "the checksums differ");
         if (entry.kind === "text" && this.#options.ontext) await this.#options.ontext(arrival.text());
         else await arrival.commit(attributesOf(entry), incoming.replace);
         this.#tally.files++;
@@ -697,7 +698,7 @@ function describeFolder({ path, attributes }: Folder): Listed {
 /** Reads to the end. Returns how many bytes that were. */
 async function readAll(
   source: { read(): Promise<Uint8Array | undefined>; cancel(): void },
-  digest: Digest,
+  digest: ContentDigest,
 ): Promise<number> {
   let length = 0;
   try {

@@ -17,6 +17,7 @@ import type { Role } from "../wire/hello.ts";
 import { Acknowledged } from "./acknowledged.ts";
 import { Compression } from "./compression.ts";
 import { deliver, openBehind, type Delivery, type Opened } from "./delivery.ts";
+import { ContentDigest } from "./digest.ts";
 import {
   isReason,
   type Codec,
@@ -318,9 +319,9 @@ class Sender {
     // The receiver may have given it up meanwhile.
     if (!file || !this.#unsettled.has(id)) return;
     try {
-      const opened = await openBehind(file, length, this.#options.createDigest());
+      const opened = await openBehind(file, length, new ContentDigest(this.#options.createDigest));
       outgoing.state = length === file.size ? "compared" : "listed";
-      this.#writer.put({ type: "DIGEST", id, digest: opened.digest.copy().digest() });
+      this.#writer.put({ type: "DIGEST", id, digest: await opened.digest.copy().digest() });
       if (outgoing.state === "compared") opened.content.cancel();
       else this.#keep({ id, opened });
     } catch (error) {

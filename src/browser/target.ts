@@ -16,8 +16,8 @@ const FOLDING = /\b(mac|win|iphone|ipad)/i;
 
 /**
  * A directory of `showDirectoryPicker` or, unseen by the user, of `navigator.storage.getDirectory` (OPFS). A file grows as
- * NAME.dcpipe-part and gets its name when it is whole; what came of it stays for another try when that ends in good order, and is lost
- * when the page goes. Browsers cannot set modes and times, nor make links (REFUSED). One page at a time should write there: nothing that
+ * NAME.dcpipe-part and gets its name when it is whole; what came of it stays for another try. When the page goes in the middle, half of it
+ * stays at least, once there are 16 MiB. Browsers cannot set modes and times, nor make links (REFUSED). One page at a time should write there: nothing that
  * a browser has makes a name in one step.
  */
 export function directoryTarget(directory: FileSystemDirectoryHandle): TargetDirectory {
@@ -75,12 +75,7 @@ class BrowserDirectory implements TargetDirectory {
     let writer: ChunkWriter;
     try {
       part = await this.#handle.getFileHandle(partOf(name), { create: true });
-      const file = await part.createWritable({ keepExistingData: from > 0 });
-      if (from > 0) {
-        await file.truncate(from);
-        await file.seek(from);
-      }
-      writer = new ChunkWriter(file);
+      writer = await ChunkWriter.open(part, from);
     } catch (error) {
       throw fileError(error, "cannot make it");
     }

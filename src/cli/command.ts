@@ -1,5 +1,5 @@
 /** What the verbs share: a command as it was given, and what comes of meeting the other side. */
-import type { DoorPurpose, Role, Session } from "../index.ts";
+import type { Purpose, Role, Session } from "../index.ts";
 import type { CommonOptions } from "./options.ts";
 import type { Hints } from "./status.ts";
 
@@ -7,8 +7,8 @@ export interface Command {
   readonly argument: string | undefined;
   readonly options: CommonOptions;
   /** What this side runs, and what the other one does: remembered peers find each other by it. */
-  readonly purpose: DoorPurpose;
-  readonly meets: DoorPurpose;
+  readonly purpose: Purpose;
+  readonly meets: Purpose;
   /** stdin carries payload, so tokens are read elsewhere. */
   readonly stdinIsPayload: boolean;
   /** The other side's command around its token or code, e.g. `dcpipe receive TOKEN`. */

@@ -7,7 +7,8 @@
  */
 import { DcpipeError, asDcpipeError } from "../errors.ts";
 import type { Session } from "../session/session.ts";
-import { PeerKeys, type DoorKeys, type DoorPurpose, type PeerSide } from "../signalling/known.ts";
+import { PeerKeys, type DoorKeys, type PeerSide } from "../signalling/known.ts";
+import type { Purpose } from "../wire/header.ts";
 import { randomKey } from "../signalling/mailbox.ts";
 import { toBase64url } from "../wire/bytes.ts";
 import type { Role } from "../wire/hello.ts";
@@ -78,16 +79,16 @@ export interface JoiningKnown {
 
 export interface Purposes {
   /** What this side runs. */
-  readonly own: DoorPurpose;
+  readonly own: Purpose;
   /** What the other side runs. */
-  readonly other: DoorPurpose;
+  readonly other: Purpose;
 }
 
 /** Waits for a peer, which runs what goes with `purpose`. `timeout` is the caller's business. Throws USAGE. */
 export function waitKnown(
   platform: Platform,
   peer: KnownPeer,
-  purpose: DoorPurpose,
+  purpose: Purpose,
   options: WaitKnownOptions,
 ): WaitingKnown {
   const keys = new PeerKeys(peer.secret);

@@ -455,7 +455,8 @@ export class Session implements SessionEvents {
         this.#finish(error);
       },
     });
-    this.#wake();
+    // At once: a page that goes has no next task.
+    this.#pump();
     this.#lingerTimer = setTimeout(() => {
       this.#finish(error);
     }, ABORT_MS);

@@ -13,7 +13,7 @@
  */
 import { expand, extract } from "@noble/hashes/hkdf.js";
 import { sha256 } from "@noble/hashes/sha2.js";
-import type { StreamKind } from "../wire/header.ts";
+import type { Purpose } from "../wire/header.ts";
 import { decodeIntroduction, decodeKnock, encodeIntroduction, encodeKnock } from "../wire/introduction.ts";
 import { NAME_SIZE } from "../wire/rendezvous.ts";
 import { protocolError } from "../wire/bytes.ts";
@@ -22,8 +22,6 @@ import { Seal } from "./seal.ts";
 
 /** Which of the two: `a` waited when they were paired. */
 export type PeerSide = "a" | "b";
-/** What the side behind a door runs. */
-export type DoorPurpose = Extract<StreamKind, "pipe" | "send" | "receive" | "forward">;
 
 /** The codes that people meet by have short nameplates. */
 const FIRST_NAMEPLATE = 100_000;
@@ -40,7 +38,7 @@ export class PeerKeys {
   }
 
   /** The door behind which that side waits; of what one of the two may wait with when both call each other: `both`. */
-  door(side: PeerSide | "both", purpose: DoorPurpose | "files"): DoorKeys {
+  door(side: PeerSide | "both", purpose: Purpose | "files"): DoorKeys {
     return new DoorKeys(
       this.#expand(`door ${side} ${purpose}`, NAME_SIZE),
       this.#expand(`knock ${side} ${purpose}`, 32),

@@ -7,6 +7,7 @@
  *             flow    0x06 | target      datagrams to that target (section 9.3)
  *             remember 0x07              the two pin each other's keys (section 10.1)
  *             http    0x08 | target      a request, or a WebSocket, to that target (section 9.4)
+ *             ask     0x09               what does the other side do? one of 0x01 to 0x04 is the answer
  *
  *   target:   0x00 | host text | port u16      a name or an address, and a port
  *             0x01 | path text                 a unix socket, or a named pipe of Windows
@@ -19,9 +20,11 @@ export type Target =
   | { readonly type: "unix"; readonly path: string }
   | { readonly type: "listener"; readonly id: number };
 
+/** What a program does with the first stream. */
+export type Purpose = "pipe" | "send" | "receive" | "forward";
+
 export type StreamHeader =
-  | { readonly kind: "pipe" | "send" | "receive" | "forward" | "remember" }
-  | { readonly kind: TargetKind; readonly target: Target };
+  { readonly kind: Purpose | "remember" | "ask" } | { readonly kind: TargetKind; readonly target: Target };
 
 /** Streams to a target, which come after a forward from either side. */
 export type TargetKind = "connect" | "flow" | "http";
@@ -40,6 +43,7 @@ const KINDS: readonly (StreamKind | undefined)[] = [
   "flow",
   "remember",
   "http",
+  "ask",
 ];
 
 export function encodeHeader(header: StreamHeader): Uint8Array {
@@ -60,6 +64,21 @@ export function decodeHeader(bytes: Uint8Array): StreamHeader {
       : { kind };
   reader.end();
   return header;
+}
+
+/** The answer to `ask`: what the side that answers does itself. */
+export function encodePurpose(purpose: Purpose): Uint8Array {
+  return new Writer(1).u8(KINDS.indexOf(purpose)).finish();
+}
+
+/** Throws PROTOCOL. */
+export function decodePurpose(bytes: Uint8Array): Purpose {
+  const reader = new Reader(bytes);
+  const purpose = KINDS[reader.u8()];
+  reader.end();
+  if (purpose === "pipe" || purpose === "send" || purpose === "receive" || purpose === "forward")
+    return purpose;
+  throw protocolError("an answer that says nothing of what the other side does");
 }
 
 export function writeTarget(writer: Writer, target: Target): void {

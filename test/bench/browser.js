@@ -1,7 +1,7 @@
 /**
  * A page and a process: how fast, beside a bare data channel between the same two, and what the tab takes.
  *
- *   npm run compile && node test/bench/browser.js [--size MIB] [--only chromium|firefox]
+ *   npm run compile && node test/bench/browser.js [--size MIB] [--only chromium|firefox] [--rows bare,pipe,file]
  *
  * Each row moves so many MiB one way, pipe and files by real dcpipe processes, files between a disk and the page's own storage (OPFS).
  * The memory is what the tab's process grew to over what it had just before, by RSS.
@@ -37,7 +37,11 @@ const BIN = fileURLToPath(new URL("../../bin/dcpipe.js", import.meta.url));
 const BUNDLE = fileURLToPath(new URL("../../dist/browser.js", import.meta.url));
 
 const { values } = parseArgs({
-  options: { size: { type: "string", default: "100" }, only: { type: "string" } },
+  options: {
+    size: { type: "string", default: "100" },
+    only: { type: "string" },
+    rows: { type: "string", default: "bare,pipe,file" },
+  },
 });
 const size = Number(values.size) * MIB;
 const scratch = mkdtempSync(join(tmpdir(), "dcpipe-bench-"));
@@ -310,7 +314,8 @@ const common = ["--json", "--no-stun", "--no-lan", "--rendezvous", at];
 const partners = {
   pipe: {
     page: () => run(["pipe", ...common], [openSync(random, "r"), "pipe", "pipe"]),
-    process: () => run(["pipe", ...common]),
+    // Thrown away by the system, as the bare channel's end does with it.
+    process: () => run(["pipe", ...common], ["ignore", openSync("/dev/null", "w"), "pipe"]),
   },
   file: {
     page: () => run(["send", random, ...common]),
@@ -322,7 +327,7 @@ try {
   for (const kind of Object.keys(PROGRAMS).filter((each) => (values.only ?? each) === each)) {
     for (const towards of ["page", "process"]) {
       let bare;
-      for (const what of ["bare", "pipe", "file"]) {
+      for (const what of values.rows.split(",")) {
         // A browser of its own for each row: what one leaves behind is no matter of the next.
         const { page, pid, close } = await PROGRAMS[kind]();
         try {

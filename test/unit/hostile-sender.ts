@@ -56,7 +56,7 @@ export function chunk(content: string | Uint8Array): FileRecord {
 }
 
 export function end(content: string | Uint8Array): FileRecord {
-  return { type: "END", size: bytes(content).length, digest: sha256(content) };
+  return { type: "END", size: bytes(content).length, digest: digestOf(content) };
 }
 
 export function broken(id: number, words = "gone"): FileRecord {
@@ -67,8 +67,11 @@ export function bytes(content: string | Uint8Array): Uint8Array {
   return typeof content === "string" ? new TextEncoder().encode(content) : content;
 }
 
-export function sha256(content: string | Uint8Array): Uint8Array {
-  return new Uint8Array(createHash("sha256").update(bytes(content)).digest());
+/** Of less than a block. */
+export function digestOf(content: string | Uint8Array): Uint8Array {
+  const all = bytes(content);
+  const hash = (of: Uint8Array): Uint8Array => new Uint8Array(createHash("sha256").update(of).digest());
+  return hash(all.length === 0 ? all : hash(all));
 }
 
 /** A record out of its fields, which need not be right. */
@@ -243,7 +246,7 @@ export class HostileSender {
     if (record.type !== "WANT" && record.type !== "COMPARE") return;
     const all = bytes(this.contents.get(record.id) ?? "");
     if (record.type === "WANT") this.content(record.id, all, record.offset);
-    else this.say({ type: "DIGEST", id: record.id, digest: sha256(all.subarray(0, record.length)) });
+    else this.say({ type: "DIGEST", id: record.id, digest: digestOf(all.subarray(0, record.length)) });
   }
 
   async #until(done: () => boolean, what: string): Promise<void> {

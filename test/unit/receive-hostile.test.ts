@@ -39,7 +39,7 @@ import {
   link,
   LISTED,
   raw,
-  sha256,
+  digestOf,
   start,
   text,
   UP,
@@ -843,7 +843,7 @@ const STATES: readonly Attack[] = [
       sender.onanswer = () => false;
       sender.say(file("x", 8));
       expect(await sender.answer("COMPARE")).toMatchObject({ length: 4 });
-      sender.say({ type: "DIGEST", id: 0, digest: sha256("evil") });
+      sender.say({ type: "DIGEST", id: 0, digest: digestOf("evil") });
       expect(await sender.answer("WANT")).toMatchObject({ offset: 4 });
       sender.content(0, "good stuff".slice(0, 8), 4);
       await sender.finish();
@@ -896,7 +896,7 @@ const STATES: readonly Attack[] = [
       sender.onanswer = () => false;
       sender.say(file("x", undefined));
       await sender.answer("WANT");
-      sender.say(start(0), chunk("evil"), { type: "END", size: 5, digest: sha256("evil") });
+      sender.say(start(0), chunk("evil"), { type: "END", size: 5, digest: digestOf("evil") });
       await sender.finish();
     },
   ),
@@ -904,7 +904,7 @@ const STATES: readonly Attack[] = [
     sender.onanswer = () => false;
     sender.say(file("x", 4));
     await sender.answer("WANT");
-    sender.say(start(0), chunk("evil"), { type: "END", size: 4, digest: sha256("good") });
+    sender.say(start(0), chunk("evil"), { type: "END", size: 4, digest: digestOf("good") });
     await sender.finish();
   }),
   attack("an END with a digest of zeros", { problem: ["CHECKSUM"] }, async (sender) => {
@@ -965,10 +965,10 @@ const STATES: readonly Attack[] = [
   }),
   attack("a DIGEST that nobody asked for", BROKEN, (sender) => {
     sender.onanswer = () => false;
-    sender.say(file("x", 4), { type: "DIGEST", id: 0, digest: sha256("mine") });
+    sender.say(file("x", 4), { type: "DIGEST", id: 0, digest: digestOf("mine") });
   }),
   attack("a DIGEST for an id that was not said", BROKEN, (sender) => {
-    sender.say({ type: "DIGEST", id: 7, digest: sha256("mine") });
+    sender.say({ type: "DIGEST", id: 7, digest: digestOf("mine") });
   }),
   attack(
     "a DIGEST twice",
@@ -978,8 +978,8 @@ const STATES: readonly Attack[] = [
       sender.say(file("x", 4));
       await sender.answer("COMPARE");
       sender.say(
-        { type: "DIGEST", id: 0, digest: sha256("mine") },
-        { type: "DIGEST", id: 0, digest: sha256("mine") },
+        { type: "DIGEST", id: 0, digest: digestOf("mine") },
+        { type: "DIGEST", id: 0, digest: digestOf("mine") },
       );
     },
     {
@@ -995,7 +995,7 @@ const STATES: readonly Attack[] = [
       sender.onanswer = () => false;
       sender.say(file("x", 4), file("y", 4));
       await sender.answer("COMPARE", 0);
-      sender.say({ type: "DIGEST", id: 1, digest: sha256("mine") });
+      sender.say({ type: "DIGEST", id: 1, digest: digestOf("mine") });
     },
     {
       before: (place) => {
@@ -1024,7 +1024,7 @@ const STATES: readonly Attack[] = [
     async (sender) => {
       sender.onanswer = (answer) => {
         if (answer.type !== "COMPARE") return true;
-        sender.say({ type: "DIGEST", id: 0, digest: sha256("mine") });
+        sender.say({ type: "DIGEST", id: 0, digest: digestOf("mine") });
         return false;
       };
       sender.offer(file("x", 4), "evil");
@@ -1042,7 +1042,7 @@ const STATES: readonly Attack[] = [
     async (sender) => {
       sender.onanswer = (answer) => {
         if (answer.type !== "COMPARE") return true;
-        sender.say({ type: "DIGEST", id: 0, digest: sha256("other") });
+        sender.say({ type: "DIGEST", id: 0, digest: digestOf("other") });
         return false;
       };
       sender.offer(file("x", 4), "mine");

@@ -229,6 +229,7 @@ const header: fc.Arbitrary<StreamHeader> = fc.oneof(
       "receive" as const,
       "forward" as const,
       "remember" as const,
+      "ask" as const,
     ),
   }),
   fc.record({ kind: fc.constantFrom("connect" as const, "flow" as const), target }),

@@ -16,6 +16,7 @@ import type { Role } from "../../wire/hello.ts";
 import { isReason } from "../endpoints.ts";
 import type { HttpClient } from "../http/client.ts";
 import { acceptHttp, type HttpAcceptor } from "../http/serving.ts";
+import { answerAsk } from "../meet.ts";
 import { acceptConnection, acceptFlow, type Acceptor } from "./accepting.ts";
 import { Control } from "./control.ts";
 import type { Listening } from "./listening.ts";
@@ -118,6 +119,7 @@ export class ForwardSession {
     if (header.kind === "connect") void acceptConnection(stream, header.target, this.#acceptor);
     else if (header.kind === "flow") void acceptFlow(stream, header.target, this.#acceptor);
     else if (header.kind === "http") void acceptHttp(stream, header.target, this.#acceptor);
+    else if (header.kind === "ask") answerAsk(stream, "forward");
     else if (header.kind === "forward") {
       if (this.#role === "waiting" && !this.#control) this.#begin(stream);
       else void this.#session.abort("PROTOCOL", "a second stream of what is offered and asked for");

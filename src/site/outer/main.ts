@@ -85,11 +85,6 @@ async function run(code: string): Promise<void> {
   view.state("connecting", "Connecting", "To the machine that gave you this link.");
   const session = await join(code);
   const visiting = visit(session, "joining");
-  // Chromium still sends it; Firefox passes nothing on that is said so late, and the other side sees the channel close.
-  addEventListener("pagehide", () => {
-    visiting.leave();
-    void session.abort("INTERRUPTED", "the page was closed");
-  });
   const [offers] = await Promise.all([visiting.offers, workerStands]);
   const target = await chooseTarget(offers);
   open(session, target);

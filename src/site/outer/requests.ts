@@ -5,7 +5,7 @@ import {
   decodersFor,
   exchange,
   type HttpField,
-  type SessionOpener,
+  type Opener,
   type Target,
 } from "../../browser.ts";
 import type { FailedMessage, HeadMessage, RequestMessage } from "../messages.ts";
@@ -14,7 +14,7 @@ import type { Jar } from "./jar.ts";
 
 /** What the parts of one site have in common. */
 export interface Ground {
-  readonly session: SessionOpener;
+  readonly session: Opener;
   readonly target: Target;
   readonly places: Places;
   readonly jar: Jar;

@@ -13,7 +13,7 @@ export function numberRequests(pathOf: (url: URL) => string | undefined, stop: (
   globalThis.fetch = function fetch(input, init) {
     const request = input instanceof Request ? input : undefined;
     const signal = init?.signal === undefined ? request?.signal : init.signal;
-    if (!signal || signal.aborted || !isOurs(request ? request.url : textOf(input)))
+    if (!signal || signal.aborted || !isOurs(input instanceof Request ? input.url : textOf(input)))
       return native(input, init);
     const id = String(++count);
     let headers: Headers;
