@@ -78,6 +78,7 @@ export { exchange, type ExchangeRequest, type ExchangeResponse, type Opener } fr
 export type { CookieJar, Fetch, FetchInit, HttpOptions } from "./apps/http/fetch.ts";
 export { httpOver, visit, type SessionHttp, type Visit } from "./apps/http/visit.ts";
 export {
+  createWebSocket,
   SessionWebSocket,
   SocketCloseEvent,
   SocketErrorEvent,
@@ -85,6 +86,10 @@ export {
 } from "./apps/http/websocket.ts";
 export type { HttpField } from "./wire/http.ts";
 export { limitSource } from "./apps/limit.ts";
+export { formatTarget, type Offer as TargetOffer } from "./apps/forward/spec.ts";
+export { decoded, decodersFor } from "./apps/http/coding.ts";
+export { placeOf } from "./apps/http/place.ts";
+export type { Target } from "./wire/header.ts";
 export { checkName, escapeText } from "./apps/names.ts";
 export type {
   Attributes,

@@ -4,6 +4,8 @@
  *   dist/browser.js          the library for web pages
  *   dist/page/page.html      the page, with its style, its script and the policy that allows these two and nothing else
  *   dist/page/download.js    its service worker
+ *   dist/site/outer.js       the page around a site; bridge.js, in its hidden frame
+ *   dist/site/worker.js      the service worker of a site, with the script for documents in it
  *
  * The same sources give the same bytes: people compare their hash.
  */
@@ -64,7 +66,26 @@ async function page() {
   return html;
 }
 
+/** The script for a site's documents. In those of other encodings than UTF-8, too: ASCII alone. */
+async function siteScript() {
+  const script = await bundle("src/site/page/main.ts", {
+    format: "iife",
+    charset: "ascii",
+    legalComments: "none",
+  });
+  if (/<\/script|<!--/i.test(script)) throw new Error("the script for documents would end before its end");
+  return script;
+}
+
 mkdirSync(at("dist/page"), { recursive: true });
+mkdirSync(at("dist/site"), { recursive: true });
 writeFileSync(at("dist/browser.js"), await bundle("src/browser.ts", { format: "esm" }));
 writeFileSync(at("dist/page/download.js"), await bundle("src/page/worker.ts", { format: "iife" }));
 writeFileSync(at("dist/page/page.html"), await page());
+const define = { PAGE_SCRIPT: JSON.stringify(await siteScript()) };
+for (const [name, entry, options] of [
+  ["outer.js", "src/site/outer/main.ts", {}],
+  ["bridge.js", "src/site/bridge.ts", {}],
+  ["worker.js", "src/site/worker/main.ts", { define }],
+])
+  writeFileSync(at(`dist/site/${name}`), await bundle(entry, { format: "iife", ...options }));

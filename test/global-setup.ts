@@ -18,12 +18,14 @@ export default function setup(): void {
 function stale(): boolean {
   for (const name of readdirSync(join(ROOT, "src"), { recursive: true, encoding: "utf8" })) {
     if (!/\.(ts|css|html)$/.test(name)) continue;
-    // What is for browsers is one file, and so is the page.
+    // What is for browsers is one file, so is the page, and three are for sites.
     const product = /^browser[.\\/]/.test(name)
       ? "browser.js"
       : /^page[\\/]/.test(name)
         ? "page/page.html"
-        : name.replace(/\.ts$/, ".js");
+        : /^site[\\/]/.test(name)
+          ? "site/worker.js"
+          : name.replace(/\.ts$/, ".js");
     const built = join(ROOT, "dist", product);
     if (!existsSync(built) || statSync(built).mtimeMs < statSync(join(ROOT, "src", name)).mtimeMs)
       return true;

@@ -62,8 +62,12 @@ async function showCode(event: CodeEvent & { event: "code" }, command: Command, 
   const url = event.rendezvous;
   const link = url === undefined ? undefined : formatLink(url, event.code);
   const where = url === undefined ? "" : ` --rendezvous ${url.replace(/\/$/, "")}`;
-  ui.code(code, link, `${command.counterpart(code)}${where}`);
-  if (command.options.qr) await ui.qr(link ?? code);
+  const web =
+    command.web === true && url !== undefined
+      ? formatLink(`${url.replace(/\/?$/, "/")}site`, event.code)
+      : undefined;
+  ui.code(code, link, `${command.counterpart(code)}${where}`, web);
+  if (command.options.qr) await ui.qr(web ?? link ?? code);
   await ui.wait("Waiting for the other side");
 }
 

@@ -13,6 +13,8 @@ export interface Command {
   readonly stdinIsPayload: boolean;
   /** The other side's command around its token or code, e.g. `dcpipe receive TOKEN`. */
   readonly counterpart: (peer: string) => string;
+  /** The link that is shown opens what is offered in a browser. */
+  readonly web?: boolean;
   /** Said before anything else. */
   readonly notes?: readonly string[];
   /** What to do about an error, where the command knows better than the common table. */

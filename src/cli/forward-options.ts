@@ -23,6 +23,7 @@ export interface ForwardArguments extends CommonOptions {
   readonly ask: boolean;
   readonly multi: boolean;
   readonly gateway: boolean;
+  readonly web: boolean;
 }
 
 export function forwardOptions<T>(yargs: Argv<T>): Argv<T & ForwardArguments> {
@@ -33,6 +34,11 @@ export function forwardOptions<T>(yargs: Argv<T>): Argv<T & ForwardArguments> {
     .option("D", several("[bind:]port: SOCKS and HTTP proxy into there"))
     .option("allow", several("host:port the other side may reach; globs, CIDR"))
     .option("ask", { type: "boolean", default: false, describe: "ask before each new access" })
+    .option("web", {
+      type: "boolean",
+      default: false,
+      describe: "also a link that opens TARGET's site in a browser",
+    })
     .option("multi", { type: "boolean", default: false, describe: "serve several joiners" })
     .option("gateway", {
       hidden: !process.argv.includes("--help-all"),
@@ -73,6 +79,14 @@ export function planOf(options: ForwardArguments): ForwardPlan {
       throw new DcpipeError("USAGE", "--multi serves several others: -L, -R and -D are for one");
     if (joins(options, plan))
       throw new DcpipeError("USAGE", "--multi is for the waiting side, which takes no PEER");
+  }
+  if (options.web) {
+    if (!plan.offers.some(({ protocol }) => protocol === "tcp"))
+      throw new DcpipeError("USAGE", "--web needs a TARGET of TCP, such as 3000: what the link shows");
+    if (joins(options, plan))
+      throw new DcpipeError("USAGE", "--web is for the waiting side, which takes no PEER");
+    if (options.offerFile !== undefined || options.answerFile !== undefined || options.stdioSignal)
+      throw new DcpipeError("USAGE", "--web needs a rendezvous: a browser has no other way to meet");
   }
   return plan;
 }

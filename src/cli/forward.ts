@@ -8,7 +8,7 @@ import type { Command } from "./command.ts";
 import { Console } from "./console.ts";
 import { planOf, type ForwardArguments, type ForwardPlan } from "./forward-options.ts";
 import { ForwardReport } from "./forward-report.ts";
-import { parseRate } from "./options.ts";
+import { findRendezvous, parseRate } from "./options.ts";
 import { runProcess } from "./process.ts";
 import { canAsk } from "./prompt.ts";
 import { prepareToRemember } from "./remember.ts";
@@ -18,6 +18,11 @@ export async function runForward(given: ForwardArguments): Promise<never> {
   // A forward is there to stay: it waits for a peer that fell silent as long as it takes.
   const options = { ...given, reconnect: given.reconnect ?? Infinity };
   const plan = planOf(options);
+  if (options.web && findRendezvous(options) === undefined)
+    throw new DcpipeError(
+      "USAGE",
+      "--web needs a rendezvous, whose page the link opens: add --rendezvous URL; dcpipe rendezvous runs one",
+    );
   const bytesPerSecond = parseRate(options.limit);
   if (options.ask && !options.yes && !canAsk())
     throw new DcpipeError("USAGE", "--ask needs a terminal to ask on; --allow names what may be reached");
@@ -27,6 +32,7 @@ export async function runForward(given: ForwardArguments): Promise<never> {
     purpose: "forward",
     meets: "forward",
     stdinIsPayload: false,
+    web: options.web,
     counterpart: (peer) => `dcpipe forward ${counterTargets(plan)}${peer}`,
   };
   return runProcess(command, async (around) => {

@@ -7,6 +7,7 @@ export interface RendezvousArguments {
   readonly listen: string;
   readonly store: string;
   readonly publicUrl?: string | undefined;
+  readonly siteUrl?: string | undefined;
   readonly turn?: readonly string[] | undefined;
   readonly turnSecret?: string | undefined;
   readonly relay: boolean;
@@ -38,6 +39,11 @@ export function rendezvousOptions<T>(yargs: Argv<T>): Argv<T & RendezvousArgumen
       requiresArg: true,
     })
     .option("public-url", { type: "string", describe: "URL for links that people get", requiresArg: true })
+    .option("site-url", {
+      type: "string",
+      describe: "origins for forward --web, https://*.sites.HOST",
+      requiresArg: true,
+    })
     .option("turn", {
       type: "string",
       array: true,
@@ -94,6 +100,33 @@ export function parsePublicUrl(text: string | undefined): string | undefined {
     );
   if (Buffer.byteLength(url.href) > MAX_URL_BYTES) throw new DcpipeError("USAGE", "--public-url is too long");
   return url.href;
+}
+
+/** `https://*.sites.example.org`. Throws USAGE. */
+export function parseSiteUrl(text: string | undefined, publicUrl: string | undefined): string | undefined {
+  if (text === undefined) return undefined;
+  const [, scheme, domain = "", port] = /^(https?):\/\/\*\.([a-z\d.-]+)(:\d{1,5})?\/?$/i.exec(text) ?? [];
+  // Names of one label, or none, would be other people's.
+  if (
+    scheme === undefined ||
+    !/^[a-z\d-]+(\.[a-z\d-]+)+$/i.test(domain) ||
+    Number(port?.slice(1) ?? 0) > 65535
+  )
+    throw new DcpipeError(
+      "USAGE",
+      `--site-url ${text}: write https://*.HOST, such as https://*.sites.example.org`,
+    );
+  if (publicUrl === undefined)
+    throw new DcpipeError("USAGE", "--site-url needs --public-url: pages of sites meet the other side there");
+  if (new URL(publicUrl).protocol !== `${scheme.toLowerCase()}:`)
+    throw new DcpipeError("USAGE", "--site-url and --public-url: both https, or both http");
+  const host = new URL(publicUrl).hostname;
+  if (`.${host}`.endsWith(`.${domain.toLowerCase()}`))
+    throw new DcpipeError(
+      "USAGE",
+      `--site-url ${text}: ${host} is the rendezvous itself; give sites a domain of their own, such as sites.${host}`,
+    );
+  return new URL(text.replace("*", "site")).origin.replace("//site.", "//*.");
 }
 
 /** Throws USAGE. */

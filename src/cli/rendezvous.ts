@@ -7,6 +7,7 @@ import {
   parseListen,
   parsePublicUrl,
   parseRelay,
+  parseSiteUrl,
   parseStore,
   parseTurn,
   type RendezvousArguments,
@@ -20,6 +21,7 @@ const SIGNALS = { SIGTERM: 0, SIGINT: 130 } as const;
 export async function runRendezvous(options: RendezvousArguments): Promise<void> {
   const { host, port } = parseListen(options.listen);
   const publicUrl = parsePublicUrl(options.publicUrl);
+  const siteUrl = parseSiteUrl(options.siteUrl, publicUrl);
   const turn = parseTurn(options, process.env);
   const relay = parseRelay(options);
   const color = options.color && process.env["NO_COLOR"] === undefined;
@@ -27,6 +29,7 @@ export async function runRendezvous(options: RendezvousArguments): Promise<void>
   const rendezvous = new Rendezvous({
     store: await openStore(parseStore(options.store)),
     publicUrl,
+    siteUrl,
     turn,
     relay,
     trustProxy: options.trustProxy,

@@ -81,11 +81,17 @@ export class Ui {
     if (command !== undefined) this.#text(`On the other machine, run:\n\n  ${chalk.bold(command)}\n`);
   }
 
-  /** There is a code: says it, what the other side must run, and where a browser shows how. */
-  code(code: string, link: string | undefined, command: string): void {
-    this.#event({ event: "code", code, ...(link === undefined ? {} : { link }) });
+  /** There is a code: says it, what the other side must run, where a browser shows how, and where one shows the site that is offered. */
+  code(code: string, link: string | undefined, command: string, web?: string): void {
+    this.#event({
+      event: "code",
+      code,
+      ...(link === undefined ? {} : { link }),
+      ...(web === undefined ? {} : { web }),
+    });
     this.#text(`Code: ${chalk.bold(code)}\n\nOn the other machine, run:\n\n  ${chalk.bold(command)}\n`);
-    if (link !== undefined) this.#text(`or open ${link}\n`);
+    if (web !== undefined) this.#text(`or open the site in a browser:\n\n  ${chalk.bold(web)}\n`);
+    else if (link !== undefined) this.#text(`or open ${link}\n`);
   }
 
   /** The short authentication string. */

@@ -211,9 +211,10 @@ export class Connection {
   }
 }
 
-/** Answers requests for a WebSocket; `open` is called for each that becomes one. */
+/** Answers requests for a WebSocket; `open` is called for each that becomes one. `elsewhere`: it came to a name at which there are none. */
 export function createUpgrade(
   limits: Limits,
+  elsewhere: (request: IncomingMessage) => boolean,
   open: (opening: Opening, request: IncomingMessage) => void,
 ): (request: IncomingMessage, stream: Duplex, head: Buffer) => void {
   // @types/ws does not know the last ones yet.
@@ -233,6 +234,10 @@ export function createUpgrade(
   const large = { maxPayload: MAX_RELAY_MESSAGE, maxFragments: MAX_FRAGMENTS, maxBufferedChunks: MAX_CHUNKS };
   const relays = new WebSocketServer({ ...options, ...large });
   return (request, stream, head) => {
+    if (elsewhere(request)) {
+      refuse(stream, "there is no rendezvous at this name");
+      return;
+    }
     const offered = (request.headers["sec-websocket-protocol"] ?? "").split(",").map((name) => name.trim());
     if (!offered.some((name) => name.startsWith(RENDEZVOUS_PROTOCOL_PREFIX))) {
       refuse(stream, `this is a dcpipe rendezvous: it speaks the subprotocol ${RENDEZVOUS_PROTOCOL}`);

@@ -1,17 +1,19 @@
 /** What the server answers to plain HTTP: the page, its health, its metrics. Paths match by their end: a proxy may mount it anywhere. */
 import type { IncomingMessage, RequestListener, ServerResponse } from "node:http";
 import { loadPage, type Asset } from "./page.ts";
+import type { Sites } from "./site.ts";
 
 export interface Routes {
   readonly healthy: () => boolean;
   readonly metrics: () => string;
+  readonly sites: Sites;
 }
 
 const TEXT = "text/plain; charset=utf-8";
 /** Prometheus' text format. */
 const METRICS = "text/plain; version=0.0.4; charset=utf-8";
 
-export function createRoutes({ healthy, metrics }: Routes): RequestListener {
+export function createRoutes({ healthy, metrics, sites }: Routes): RequestListener {
   return (request, response) => {
     request.resume();
     if (request.method !== "GET" && request.method !== "HEAD") {
@@ -19,6 +21,10 @@ export function createRoutes({ healthy, metrics }: Routes): RequestListener {
       // What follows may be a long body that nobody wants.
       response.setHeader("connection", "close");
       answer(request, response, 405, TEXT, "method not allowed\n");
+      return;
+    }
+    if (sites.owns(request.headers.host)) {
+      sites.serve(request, response);
       return;
     }
     const path = (request.url ?? "").split("?", 1)[0] ?? "";
@@ -30,6 +36,8 @@ export function createRoutes({ healthy, metrics }: Routes): RequestListener {
     } else if (path.endsWith("/download.js")) {
       response.setHeader("content-security-policy", "default-src 'none'");
       serve(request, response, loadPage().worker);
+    } else if (path.endsWith("/site")) {
+      sites.enter(request, response);
     } else if (path.endsWith("/")) {
       const { page, policy } = loadPage();
       response.setHeader("content-security-policy", policy(request.headers.host));

@@ -1,7 +1,7 @@
 /**
  * The rendezvous: an HTTP server whose WebSockets introduce two clients to each other (section 7 of docs/protocol.md).
  *
- *   request --> http.ts        page, health, metrics
+ *   request --> http.ts        page, health, metrics; site.ts  sites, at names of their own
  *   upgrade --> connection.ts  one WebSocket --> client.ts  one client --> store.ts  the mailboxes, maybe shared with others
  *                                 |                  ^------- notices --------'
  *                                 '--------------> relay.ts   one end of a relay --> relays.ts  where the other end is
@@ -21,6 +21,7 @@ import { LIMITS, MAX_HEADER_BYTES, type Limits } from "./limits.ts";
 import { Metrics } from "./metrics.ts";
 import { Quota } from "./quota.ts";
 import { RelayEnd, type RelayOptions, type RelaySurroundings } from "./relay.ts";
+import { createSites } from "./site.ts";
 import type { Store } from "./store.ts";
 import { turnServers, type TurnOptions } from "./turn.ts";
 
@@ -29,6 +30,8 @@ export interface RendezvousOptions {
   readonly store: Store;
   /** The URL that people reach it by, for links; without it clients use the one they were given. */
   readonly publicUrl?: string | undefined;
+  /** `https://*.sites.example.org`: origins for sites, which need `publicUrl`, too; a rendezvous on this machine has those of localhost. */
+  readonly siteUrl?: string | undefined;
   readonly turn?: TurnOptions | undefined;
   /** What each relay may use; false: nothing is relayed. */
   readonly relay?: RelayOptions | false | undefined;
@@ -85,6 +88,7 @@ export class Rendezvous {
       // Not the one above: a name of a mailbox is none of a relay.
       holder: onlyKey && new Holder(onlyKey),
     };
+    const sites = createSites(options);
     const { requestMs, keepAliveMs } = this.#limits;
     this.#server = createServer(
       {
@@ -97,18 +101,23 @@ export class Rendezvous {
       createRoutes({
         healthy: () => store.healthy && !this.#draining,
         metrics: () => this.#metrics.format(),
+        sites,
       }),
     );
     this.#server.on(
       "upgrade",
-      createUpgrade(this.#limits, (opening, request) => {
-        const { connection } = opening;
-        this.#seat(opening, request, (seat, address) =>
-          opening.relay
-            ? new RelayEnd(connection, relayAround, address)
-            : new Client(connection, around, seat, address),
-        );
-      }),
+      createUpgrade(
+        this.#limits,
+        ({ headers }) => sites.owns(headers.host),
+        (opening, request) => {
+          const { connection } = opening;
+          this.#seat(opening, request, (seat, address) =>
+            opening.relay
+              ? new RelayEnd(connection, relayAround, address)
+              : new Client(connection, around, seat, address),
+          );
+        },
+      ),
     );
   }
 

@@ -17,8 +17,8 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { chromium } from "playwright-core";
-import puppeteer from "puppeteer-core";
+import { chromium, type Page } from "playwright-core";
+import puppeteer, { type Page as FirefoxPage } from "puppeteer-core";
 import type { BrowserOptions, Role, Session } from "../../src/browser.ts";
 import { afterAll, expect, onTestFailed, onTestFinished, type TestContext } from "vitest";
 
@@ -119,10 +119,24 @@ tell("ready");
 `;
 
 /** What the two libraries have in common, as far as it is needed here. */
-interface Tab {
+export interface Tab {
   goto(url: string): Promise<unknown>;
   reload(): Promise<unknown>;
   evaluate<A, R>(body: (argument: A) => R | Promise<R>, argument: A): Promise<R>;
+  /** The same in the first frame whose URL begins so. */
+  evaluateIn<A, R>(url: string, body: (argument: A) => R | Promise<R>, argument: A): Promise<R>;
+  /** URLs of all its frames. */
+  frames(): string[];
+  /** Another tab, with the same cookies and workers. */
+  another(): Promise<Tab>;
+  /** Stops all service workers, as browsers do by themselves after a while. Chromium only. */
+  stopWorkers(): Promise<void>;
+  /** A PNG of what is shown, at that size and in that colour scheme. */
+  picture(
+    path: `${string}.png`,
+    size: { width: number; height: number },
+    scheme: "light" | "dark",
+  ): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -145,13 +159,28 @@ export async function openPage(
   kind: Kind,
   options: PageOptions = {},
 ): Promise<BrowserPage> {
+  return new LoopbackPage(kind, options).open(await programFor(context, kind));
+}
+
+/** An empty tab, which is closed when the test is over; what its pages complain about on their consoles is told. */
+export async function openTab(
+  context: TestContext,
+  kind: Kind,
+  oncomplaint: (text: string) => void,
+): Promise<Tab> {
+  const tab = await (await programFor(context, kind)).open(oncomplaint);
+  onTestFinished(() => tab.close());
+  return tab;
+}
+
+async function programFor(context: TestContext, kind: Kind): Promise<Program> {
   const path = PROGRAMS[kind].find((each) => existsSync(each));
   if (path === undefined && process.env["CI"] !== "true") context.skip(`needs ${kind}`);
   if (path === undefined) throw new Error(`${kind} is missing`);
   let program = programs.get(kind);
   if (!program)
     programs.set(kind, (program = kind === "chromium" ? startChromium(path) : startFirefox(path)));
-  return new LoopbackPage(kind, options).open(await program);
+  return program;
 }
 
 class LoopbackPage implements BrowserPage {
@@ -258,6 +287,12 @@ class LoopbackPage implements BrowserPage {
   }
 }
 
+function found<F extends { url(): string }>(frames: readonly F[], url: string): F {
+  const frame = frames.find((each) => each.url().startsWith(url));
+  if (!frame) throw new Error(`no frame of ${url}`);
+  return frame;
+}
+
 async function startChromium(executablePath: string): Promise<Program> {
   const browser = await chromium.launch({
     executablePath,
@@ -267,20 +302,37 @@ async function startChromium(executablePath: string): Promise<Program> {
   return {
     open: async (oncomplaint) => {
       const context = await browser.newContext();
-      const page = await context.newPage();
-      page.on("console", (message) => {
-        if (message.type() === "error") oncomplaint(message.text());
-      });
-      page.on("pageerror", (error) => {
-        oncomplaint(String(error));
-      });
-      return {
-        goto: (url) => page.goto(url),
-        reload: () => page.reload(),
-        // Its type allows for handles in the argument; there are none here.
-        evaluate: (body, argument) => page.evaluate(body as never, argument),
-        close: () => context.close(),
+      const openIn = async (close: (page: Page) => Promise<void>): Promise<Tab> => {
+        const page = await context.newPage();
+        page.on("console", (message) => {
+          if (message.type() === "error") oncomplaint(message.text());
+        });
+        page.on("pageerror", (error) => {
+          oncomplaint(String(error));
+        });
+        return {
+          goto: (url) => page.goto(url),
+          reload: () => page.reload(),
+          // Its type allows for handles in the argument; there are none here.
+          evaluate: (body, argument) => page.evaluate(body as never, argument),
+          evaluateIn: (url, body, argument) => found(page.frames(), url).evaluate(body as never, argument),
+          frames: () => page.frames().map((frame) => frame.url()),
+          another: () => openIn((other) => other.close()),
+          stopWorkers: async () => {
+            const session = await context.newCDPSession(page);
+            await session.send("ServiceWorker.enable");
+            await session.send("ServiceWorker.stopAllWorkers");
+            await session.detach();
+          },
+          picture: async (path, size, colorScheme) => {
+            await page.setViewportSize(size);
+            await page.emulateMedia({ colorScheme });
+            await page.screenshot({ path });
+          },
+          close: () => close(page),
+        };
       };
+      return openIn(() => context.close());
     },
     close: () => browser.close(),
   };
@@ -299,19 +351,30 @@ async function startFirefox(executablePath: string): Promise<Program> {
   return {
     open: async (oncomplaint) => {
       const context = await browser.createBrowserContext();
-      const page = await context.newPage();
-      page.on("console", (message) => {
-        if (message.type() === "error") oncomplaint(message.text());
-      });
-      page.on("pageerror", (error) => {
-        oncomplaint(String(error));
-      });
-      return {
-        goto: (url) => page.goto(url),
-        reload: () => page.reload(),
-        evaluate: (body, argument) => page.evaluate(body as never, argument),
-        close: () => context.close(),
+      const openIn = async (close: (page: FirefoxPage) => Promise<void>): Promise<Tab> => {
+        const page = await context.newPage();
+        page.on("console", (message) => {
+          if (message.type() === "error") oncomplaint(message.text());
+        });
+        page.on("pageerror", (error) => {
+          oncomplaint(String(error));
+        });
+        return {
+          goto: (url) => page.goto(url),
+          reload: () => page.reload(),
+          evaluate: (body, argument) => page.evaluate(body as never, argument),
+          evaluateIn: (url, body, argument) => found(page.frames(), url).evaluate(body as never, argument),
+          frames: () => page.frames().map((frame) => frame.url()),
+          another: () => openIn((other) => other.close()),
+          stopWorkers: () => Promise.reject(new Error("Firefox does not say how")),
+          picture: async (path, size) => {
+            await page.setViewport(size);
+            await page.screenshot({ path });
+          },
+          close: () => close(page),
+        };
       };
+      return openIn(() => context.close());
     },
     close: async () => {
       await browser.close();

@@ -26,7 +26,7 @@ interface Room {
 
 /** The core runs anywhere; the rooms of browsers run where there is nothing of Node. */
 const CORE = ["errors", "wire", "transport", "session", "signalling", "connect", "apps", "doctor"];
-const BROWSER = ["browser", "browser.ts", "page"];
+const BROWSER = ["browser", "browser.ts", "page", "site"];
 
 const ROOMS: Readonly<Record<string, Room>> = {
   errors: { imports: [], packages: [] },
@@ -75,6 +75,7 @@ const ROOMS: Readonly<Record<string, Room>> = {
     packages: [],
   },
   page: { imports: ["browser.ts"], packages: ["qrcode-terminal"] },
+  site: { imports: ["browser.ts"], types: ["wire"], packages: [] },
   server: { imports: ["errors", "wire"], node: true, packages: ["ws", "@redis/client"] },
   cli: {
     imports: ["errors", "index", "server"],

@@ -10,6 +10,7 @@ import { asDcpipeError, DcpipeError } from "../../errors.ts";
 import type { Target } from "../../wire/header.ts";
 import { isMethod } from "../../wire/http.ts";
 import { bodyOf, bodyOfRequest, type Body } from "./body.ts";
+import { ACCEPT_ENCODING, decoded, decodersFor } from "./coding.ts";
 import { exchange, type ExchangeResponse, type Opener } from "./exchange.ts";
 import { fieldOf } from "./fields.ts";
 import { locate, placeOf, type Place } from "./place.ts";
@@ -45,15 +46,6 @@ const REDIRECTS = [301, 302, 303, 307, 308];
 const COMMON_METHODS = ["DELETE", "GET", "HEAD", "OPTIONS", "POST", "PUT"];
 /** What is said of a body that a redirect leaves behind. */
 const BODY_FIELDS = ["content-encoding", "content-language", "content-location", "content-type"];
-/** What DecompressionStream knows, by what HTTP calls it. */
-const CODINGS: ReadonlyMap<string, "gzip" | "deflate"> = new Map([
-  ["gzip", "gzip"],
-  ["x-gzip", "gzip"],
-  ["deflate", "deflate"],
-]);
-/** Codings one upon the other: more than one is rare, and each costs a decoder. */
-const MAX_CODINGS = 4;
-const ACCEPT_ENCODING = "gzip, deflate";
 
 /** A request on its way through redirects. */
 interface Step {
@@ -200,7 +192,7 @@ function toResponse(
   const headers = new Headers();
   for (const [name, value] of fields) headers.append(name, value);
   const decoders = body ? decodersFor(headers.get("content-encoding")) : [];
-  const stream = body && decoders.length > 0 ? decoded(body, decoders) : body;
+  const stream = body && decoders.length > 0 ? decoded(body, decoders, networkError) : body;
   if (decoders.length > 0) {
     // They are about the bytes that came: whoever passes the Response on would lie.
     headers.delete("content-encoding");
@@ -223,50 +215,6 @@ function told(response: Response, url: string, redirected: boolean): Response {
     redirected: { value: redirected },
     clone: { value: () => told(Response.prototype.clone.call(response), url, redirected) },
   });
-}
-
-/** What undoes these codings, the last one first; nothing when one of them is not known here: then the body stays as it came. */
-function decodersFor(codings: string | null): ("gzip" | "deflate")[] {
-  const names = (codings ?? "").split(",").map((name) => name.trim().toLowerCase());
-  const formats = names.filter((name) => name !== "" && name !== "identity").map((name) => CODINGS.get(name));
-  return formats.includes(undefined) || formats.length > MAX_CODINGS
-    ? []
-    : formats.filter((format) => format !== undefined).reverse();
-}
-
-interface Transform {
-  readonly readable: ReadableStream<Uint8Array>;
-  readonly writable: WritableStream<Uint8Array>;
-}
-
-/** Reading it reads the body; what is wrong with the coding is a TypeError, as the standard has it. */
-function decoded(body: ReadableStream<Uint8Array>, formats: readonly ("gzip" | "deflate")[]): typeof body {
-  let stream = body;
-  for (const format of formats) {
-    // The types of Node and of browsers do not agree on chunks.
-    const decoder: unknown = new DecompressionStream(format);
-    stream = stream.pipeThrough(decoder as Transform);
-  }
-  const reader = stream.getReader();
-  return new ReadableStream<Uint8Array>(
-    {
-      pull: async (controller) => {
-        try {
-          const { done, value } = await reader.read();
-          if (done) controller.close();
-          else controller.enqueue(value);
-        } catch (cause) {
-          // Node's is an Error with the code of zlib (Z_DATA_ERROR).
-          const isCoding = cause instanceof Error && "errno" in cause && "code" in cause;
-          controller.error(
-            isCoding ? networkError(new DcpipeError("PROTOCOL", cause.message, { cause })) : cause,
-          );
-        }
-      },
-      cancel: (reason) => reader.cancel(reason),
-    },
-    { highWaterMark: 0 },
-  );
 }
 
 /** What fetch rejects with for whatever is no abort. */
