@@ -11,18 +11,20 @@ import { KINDS, openPage, type BrowserPage, type Kind } from "./harness.ts";
 const KIB = 1024;
 const MIB = 1024 * KIB;
 
-/** A page that has joined a forward; `globalThis.http` is what it has of it there. */
+/** A page and a forward that have met; `globalThis.http` is what the page has of it. */
 async function openVisitor(
   context: TestContext,
   kind: Kind,
   handler: RequestListener,
+  waits = false,
 ): Promise<{ page: BrowserPage; server: Server; host: string }> {
   const page = await openPage(context, kind);
   const rendezvous = await startServer();
   const server = await serveHttp(handler);
   const host = `localhost:${portOf(server)}`;
-  const code = await start(["forward", host, "--rendezvous", rendezvous.url]).code();
-  await page.run(
+  const args = ["forward", host, "--rendezvous", rendezvous.url];
+  const code = waits ? undefined : await start(args).code();
+  const met = page.run(
     async ({ target, ...meeting }) => {
       const { session, role } = await tab.meet({ relay: "off", ...meeting });
       const visiting = dcpipe.visit(session, role);
@@ -32,6 +34,8 @@ async function openVisitor(
     },
     { rendezvous: rendezvous.url, code, target: host },
   );
+  if (waits) start([...args, "--to", await page.told<string>("code")]);
+  await met;
   return { page, server, host };
 }
 
@@ -41,43 +45,50 @@ declare global {
 }
 
 for (const kind of KINDS) {
-  test(`${kind}: requests, a hundred of them at once, and what is refused`, async (context) => {
-    const { page } = await openVisitor(context, kind, (request, response) => {
-      const chunks: Buffer[] = [];
-      request.on("data", (chunk: Buffer) => chunks.push(chunk));
-      request.on("end", () => {
-        const { method, url = "" } = request;
-        if (url === "/moved") response.writeHead(302, { location: "/there?a=b" }).end();
-        else if (url === "/none") response.writeHead(404, { "x-why": "gone" }).end("none");
-        else response.end(JSON.stringify({ method, url, body: Buffer.concat(chunks).toString() }));
-      });
-    });
-    const found = await page.run(async () => {
-      const posted = await http.fetch("/post", { method: "POST", body: new URLSearchParams({ a: "1 2" }) });
-      const moved = await http.fetch("/moved");
-      const none = await http.fetch("/none");
-      const many = await Promise.all(
-        Array.from(
-          { length: 100 },
-          async (_, i) => (await http.fetch(`/${i}`)).json() as Promise<{ url: string }>,
-        ),
+  for (const side of ["joins", "waits"] as const) {
+    test(`${kind} ${side}: requests, a hundred of them at once, and what is refused`, async (context) => {
+      const { page } = await openVisitor(
+        context,
+        kind,
+        (request, response) => {
+          const chunks: Buffer[] = [];
+          request.on("data", (chunk: Buffer) => chunks.push(chunk));
+          request.on("end", () => {
+            const { method, url = "" } = request;
+            if (url === "/moved") response.writeHead(302, { location: "/there?a=b" }).end();
+            else if (url === "/none") response.writeHead(404, { "x-why": "gone" }).end("none");
+            else response.end(JSON.stringify({ method, url, body: Buffer.concat(chunks).toString() }));
+          });
+        },
+        side === "waits",
       );
-      const refused = await http.fetch("http://localhost:9/").catch((error: unknown) => error as TypeError);
-      const cause = (refused as TypeError).cause as { code: string };
-      return {
-        posted: (await posted.json()) as unknown,
-        moved: [moved.redirected, new URL(moved.url).pathname],
-        none: [none.status, none.headers.get("x-why"), await none.text()],
-        many: many.map(({ url }) => url),
-        refused: [refused instanceof TypeError, cause.code],
-      };
-    }, null);
-    expect(found.posted).toEqual({ method: "POST", url: "/post", body: "a=1+2" });
-    expect(found.moved).toEqual([true, "/there"]);
-    expect(found.none).toEqual([404, "gone", "none"]);
-    expect(found.many).toEqual(Array.from({ length: 100 }, (_, i) => `/${i}`));
-    expect(found.refused).toEqual([true, "REFUSED"]);
-  });
+      const found = await page.run(async () => {
+        const posted = await http.fetch("/post", { method: "POST", body: new URLSearchParams({ a: "1 2" }) });
+        const moved = await http.fetch("/moved");
+        const none = await http.fetch("/none");
+        const many = await Promise.all(
+          Array.from(
+            { length: 100 },
+            async (_, i) => (await http.fetch(`/${i}`)).json() as Promise<{ url: string }>,
+          ),
+        );
+        const refused = await http.fetch("http://localhost:9/").catch((error: unknown) => error as TypeError);
+        const cause = (refused as TypeError).cause as { code: string };
+        return {
+          posted: (await posted.json()) as unknown,
+          moved: [moved.redirected, new URL(moved.url).pathname],
+          none: [none.status, none.headers.get("x-why"), await none.text()],
+          many: many.map(({ url }) => url),
+          refused: [refused instanceof TypeError, cause.code],
+        };
+      }, null);
+      expect(found.posted).toEqual({ method: "POST", url: "/post", body: "a=1+2" });
+      expect(found.moved).toEqual([true, "/there"]);
+      expect(found.none).toEqual([404, "gone", "none"]);
+      expect(found.many).toEqual(Array.from({ length: 100 }, (_, i) => `/${i}`));
+      expect(found.refused).toEqual([true, "REFUSED"]);
+    });
+  }
 
   test(`${kind}: 8 MiB arrive in pieces, and go in pieces`, async (context) => {
     const piece = 64 * KIB;
