@@ -433,7 +433,7 @@ describe("what breaks the protocol ends the session", () => {
   const control = (peer: Peer): number => peer.open({ kind: "forward" });
   const block = (...bytes: number[]): Uint8Array => Uint8Array.of(bytes.length, ...bytes);
   const CASES: readonly [string, (peer: Peer) => void][] = [
-    ["a stream of an unknown kind", (peer) => peer.open(Uint8Array.of(9))],
+    ["a stream of an unknown kind", (peer) => peer.open(Uint8Array.of(255))],
     ["a stream without a kind", (peer) => peer.open(new Uint8Array(0))],
     ["a target that is cut", (peer) => peer.open(Uint8Array.of(5, 0, 9, 65))],
     ["a target with something behind it", (peer) => peer.open(Uint8Array.of(5, 0, 1, 65, 0, 80, 0))],
