@@ -1,11 +1,9 @@
 /** The other side forwards ports, and a page has none: it says what is offered, and how to get there. */
-import { escapeText, visit, type Visit } from "../../browser.ts";
+import { escapeText, formatTarget, visit } from "../../browser.ts";
 import type { Met } from "../connect.ts";
 import { button, h } from "../dom.ts";
 import type { Screen } from "../screen.ts";
 import type { Outcome } from "./over.ts";
-
-type Offer = Awaited<Visit["offers"]>[number];
 
 export async function forward(screen: Screen, { session, role }: Met): Promise<Outcome> {
   const visiting = visit(session, role);
@@ -15,7 +13,13 @@ export async function forward(screen: Screen, { session, role }: Met): Promise<O
       title: "The other side forwards ports",
       body: [
         h("p", { class: "lead" }, offers.length === 0 ? "It offers none by itself." : "It offers:"),
-        h("ul", { class: "list" }, ...offers.map((offer) => h("li", {}, h("code", {}, nameOf(offer))))),
+        h(
+          "ul",
+          { class: "list" },
+          ...offers.map(({ target, protocol }) =>
+            h("li", {}, h("code", {}, escapeText(formatTarget(target, protocol)))),
+          ),
+        ),
         h(
           "p",
           {},
@@ -34,11 +38,4 @@ export async function forward(screen: Screen, { session, role }: Met): Promise<O
   await Promise.race([left, visiting.done]);
   visiting.leave();
   return { title: "Closed", text: "The other side has been told." };
-}
-
-function nameOf({ protocol, target }: Offer): string {
-  if (target.type === "unix") return escapeText(`unix:${target.path}`);
-  if (target.type === "listener") return "a port";
-  const host = target.host.includes(":") ? `[${target.host}]` : target.host;
-  return escapeText(`${host}:${target.port}${protocol === "udp" ? "/udp" : ""}`);
 }
