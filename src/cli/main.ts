@@ -64,7 +64,7 @@ const parser = yargs(words)
         .option("raw", {
           type: "boolean",
           default: false,
-          describe: "plain WebRTC, for a page or any other peer",
+          describe: "plain WebRTC, with any peer",
         })
         .example("tar c photos | $0 pipe", "then there: dcpipe pipe TOKEN | tar x"),
     async (argv) => (await import("./pipe.ts")).runPipe(argv as unknown as PipeArguments),
