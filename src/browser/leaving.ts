@@ -1,7 +1,10 @@
 /** A page that is closed, reloaded or left says good-bye: else the other side waits for it to come back, which it never does. */
 
-/** Without it, Firefox in the middle of a transfer sends nothing any more. Milliseconds; a person does not notice so many. */
-const LINGER_MS = 100;
+/**
+ * Without it, Firefox in the middle of a transfer sends nothing any more; with it, nearly always: on a machine that has many times more to do
+ * than it can, it may still be too short. Milliseconds; for a tab that closes nobody notices so many.
+ */
+const LINGER_MS = 250;
 
 /** What is in the way of leaving quietly. */
 interface Meeting {

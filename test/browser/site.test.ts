@@ -545,19 +545,13 @@ describe.each(KINDS)("%s", (kind) => {
     const again = await openSite(context, kind, { "/": page(() => tell("here")) });
     await again.told("here");
     await again.tab.close();
-    // Firefox does not always send what is said while a page closes: then the channel is seen to close.
-    const left = again.forward.exited.then(({ status }) => status);
-    if (kind === "chromium") expect(await left).toBe(0);
-    else
-      expect(
-        await Promise.race([
-          left,
-          again.forward.event("reconnecting").then(
-            () => 0,
-            () => left,
-          ),
-        ]),
-      ).toBe(0);
+    // Firefox on a machine under load may not get to say so: then the channel is seen to close.
+    const status = again.forward.exited.then((exit) => exit.status);
+    const unsaid = again.forward.event("reconnecting").then(
+      () => 0,
+      () => status,
+    );
+    expect(await (kind === "chromium" ? status : Promise.race([status, unsaid]))).toBe(0);
   });
 });
 
