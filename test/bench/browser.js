@@ -190,7 +190,9 @@ const routes = {
       }
     };
     channel.onBufferedAmountLow(fill);
-    fill();
+    // The page may say that it is open before the library does.
+    if (channel.isOpen()) fill();
+    else channel.onOpen(fill);
     return {};
   },
   "/done": async () => {
@@ -361,7 +363,7 @@ try {
         const { direct, over } = await page.evaluate(`tests.fetch(${argument})`);
         console.log(
           `${kind.padEnd(9)} fetch, p50: ${direct.toFixed(1)} ms direct, ${over.toFixed(1)} ms over a session, ` +
-            `${(over / direct).toFixed(1)}x, +${(over - direct).toFixed(1)} ms`,
+            `${(over / direct).toFixed(1)}x, ${(over - direct).toFixed(1)} ms more`,
         );
       } finally {
         forward.child.kill("SIGTERM");
