@@ -346,6 +346,8 @@ describe.each(KINDS)("%s", (kind) => {
             globalThis.document.cookie = "secret=7";
             globalThis.document.cookie = "hidden=8; HttpOnly";
             const then = globalThis.document.cookie;
+            // What a script sets takes its own way to the outer page, and a request may overtake it.
+            await tell("set");
             const sent = await (await fetch("/sent")).text();
             const below = await (await fetch("/below/sent")).text();
             await fetch("/out");
