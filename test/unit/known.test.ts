@@ -300,11 +300,12 @@ describe("knocks of strangers", () => {
 });
 
 test("who gives up in the middle of it is not waited for", async () => {
-  const { met } = waiting({ admits: () => (known.busy ? "later" : "now") });
+  // By the relay it would be over soon.
+  const { met } = waiting({ relay: "off", admits: () => (known.busy ? "later" : "now") });
   const known = closing[0] as unknown as { busy: boolean };
   // Addresses never come through, so that it stays in the middle.
   b.ether.up = false;
-  const joined = joining();
+  const joined = joining("b", undefined, { relay: "off" });
   // The other one's address has come, so it was there.
   const told = (): boolean => [...a.ether.peers].some((peer) => peer.host === a && peer.known.length > 0);
   await vi.waitUntil(told, PATIENCE);
