@@ -338,6 +338,9 @@ async function startChromium(executablePath: string): Promise<Program> {
   };
 }
 
+/** What Firefox says when a page goes before its last WebSocket is closed: on a busy machine that may be so. */
+export const CUT_SOCKET = /The connection to wss?:\S+ was interrupted while the page was loading/;
+
 async function startFirefox(executablePath: string): Promise<Program> {
   const home = mkdtempSync(join(tmpdir(), "dcpipe-firefox-"));
   const browser = await puppeteer.launch({
@@ -354,10 +357,10 @@ async function startFirefox(executablePath: string): Promise<Program> {
       const openIn = async (close: (page: FirefoxPage) => Promise<void>): Promise<Tab> => {
         const page = await context.newPage();
         page.on("console", (message) => {
-          if (message.type() === "error") oncomplaint(message.text());
+          if (message.type() === "error" && !CUT_SOCKET.test(message.text())) oncomplaint(message.text());
         });
         page.on("pageerror", (error) => {
-          oncomplaint(String(error));
+          if (!CUT_SOCKET.test(String(error))) oncomplaint(String(error));
         });
         return {
           goto: (url) => page.goto(url),

@@ -18,7 +18,7 @@ import { basename, join } from "node:path";
 import { chromium } from "playwright-core";
 import puppeteer from "puppeteer-core";
 import { afterAll, expect, onTestFailed, onTestFinished, type TestContext } from "vitest";
-import type { Kind } from "./harness.ts";
+import { CUT_SOCKET, type Kind } from "./harness.ts";
 
 export type Role =
   "button" | "textbox" | "heading" | "checkbox" | "file" | "img" | "log" | "region" | "status";
@@ -401,9 +401,11 @@ async function firefoxUser(executablePath: string, home: string, options: UserOp
   const page = await browser.newPage();
   const complaints: string[] = [];
   page.on("console", (message) => {
-    if (message.type() === "error") complaints.push(message.text());
+    if (message.type() === "error" && !CUT_SOCKET.test(message.text())) complaints.push(message.text());
   });
-  page.on("pageerror", (error) => complaints.push(String(error)));
+  page.on("pageerror", (error) => {
+    if (!CUT_SOCKET.test(String(error))) complaints.push(String(error));
+  });
   await page.evaluateOnNewDocument(listen);
   if (options.insecure === true) await page.evaluateOnNewDocument(comeByHttp);
   return new Browsing("firefox", page as unknown as Tab, downloads, complaints, options, () =>
