@@ -113,5 +113,5 @@ export type {
 export { codec } from "./browser/codec.ts";
 export { createDigest } from "./browser/digest.ts";
 export { readableSource, writableSink } from "./browser/streams/web.ts";
-export { directoryTarget, streamTarget, type IncomingFile } from "./browser/target.ts";
+export { directoryTarget, foldsNames, streamTarget, type IncomingFile } from "./browser/target.ts";
 export { droppedItems, fileTree, type Sendable } from "./browser/tree.ts";

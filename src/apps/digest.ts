@@ -1,6 +1,6 @@
 /**
- * The digest of content (docs/protocol.md, section 6.3): the SHA-256 of the SHA-256s of its blocks. A browser's own SHA-256, some ten
- * times as fast as one in JavaScript, takes nothing but the whole of what it is to hash; so the whole is a block.
+ * The digest of content (docs/protocol.md, section 6.3): the SHA-256 of the SHA-256s of its blocks. A browser's own SHA-256, which
+ * costs the page less than one in JavaScript, takes nothing but the whole of what it is to hash; so the whole is a block.
  */
 import { sha256 } from "@noble/hashes/sha2.js";
 import type { Digest } from "./endpoints.ts";

@@ -11,8 +11,10 @@ const PART_SUFFIX = ".dcpipe-part";
 /** Names have 255 bytes at most. Of a longer one its digest stands for it, in so many bytes. */
 const MAX_BASE = 255 - PART_SUFFIX.length;
 const DIGEST_BYTES = 16;
-/** Systems whose filesystems fold names, mostly. */
-const FOLDING = /\b(mac|win|iphone|ipad)/i;
+/** Whether this is a system whose filesystems fold names, mostly. */
+export function foldsNames(): boolean {
+  return /\b(mac|win|iphone|ipad)/i.test(navigator.userAgent);
+}
 
 /**
  * A directory of `showDirectoryPicker` or, unseen by the user, of `navigator.storage.getDirectory` (OPFS). A file grows as
@@ -21,7 +23,7 @@ const FOLDING = /\b(mac|win|iphone|ipad)/i;
  * a browser has makes a name in one step.
  */
 export function directoryTarget(directory: FileSystemDirectoryHandle): TargetDirectory {
-  return new BrowserDirectory(directory, false, FOLDING.test(navigator.userAgent));
+  return new BrowserDirectory(directory, false, foldsNames());
 }
 
 class BrowserDirectory implements TargetDirectory {

@@ -1,6 +1,6 @@
 /** dcpipe page: the page of a rendezvous as a file of the user's, for who does not trust a host with it. */
 import { createHash } from "node:crypto";
-import { writeFileSync } from "node:fs";
+import { closeSync, lstatSync, openSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { asDcpipeError, DcpipeError, escapeText, parseRendezvousUrl, stdoutSink } from "../index.ts";
 import { readPage } from "../server/page.ts";
 import { formatBytes } from "./format.ts";
@@ -58,9 +58,22 @@ function withRendezvous(page: Buffer, rendezvous: string | undefined): Buffer {
 }
 
 function write(path: string, page: Buffer, overwrite: boolean): void {
+  // A file takes the place of another in one step; what is no file (a device, a FIFO) is written to.
+  const replaced = overwrite && lstatSync(path, { throwIfNoEntry: false })?.isFile() === true;
+  const written = replaced ? `${path}.${process.pid}.part` : path;
+  let made = false;
   try {
-    writeFileSync(path, page, { flag: overwrite ? "w" : "wx" });
+    const file = openSync(written, overwrite && !replaced ? "w" : "wx");
+    made = replaced || !overwrite;
+    try {
+      writeFileSync(file, page);
+    } finally {
+      closeSync(file);
+    }
+    if (replaced) renameSync(written, path);
   } catch (cause) {
+    // Half a page is none.
+    if (made) rmSync(written, { force: true });
     const { code, message } = cause as NodeJS.ErrnoException;
     if (code === "EEXIST") throw new DcpipeError("EXISTS", `${path} is there already`, { cause });
     if (code === "ENOSPC") throw new DcpipeError("NO_SPACE", `${path}: no space left`, { cause });

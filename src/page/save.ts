@@ -2,6 +2,7 @@
 import {
   DcpipeError,
   directoryTarget,
+  foldsNames,
   streamTarget,
   type IncomingFile,
   type Offer,
@@ -103,12 +104,11 @@ function flatten(path: string): string {
 }
 
 /**
- * A target that is chosen later, when what comes has been agreed to: nothing but `folding` is asked for before. Systems whose filesystems
- * fold names are known by their browsers' names.
+ * A target that is chosen later, when what comes has been agreed to: nothing but `folding` is asked for before.
  */
 export class LaterTarget implements TargetDirectory {
   readonly fresh = false;
-  readonly folding = /\b(mac|win|iphone|ipad)/i.test(navigator.userAgent);
+  readonly folding = foldsNames();
   #target: TargetDirectory | undefined;
 
   set(target: TargetDirectory): void {

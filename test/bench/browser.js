@@ -220,6 +220,9 @@ await once(server, "listening");
 const url = `http://127.0.0.1:${server.address().port}/`;
 
 const children = new Set();
+process.on("exit", () => {
+  for (const child of children) child.kill("SIGKILL");
+});
 function run(args, stdio = ["ignore", "pipe", "pipe"]) {
   const child = spawn(process.execPath, [BIN, ...args], { stdio });
   children.add(child);

@@ -8,6 +8,7 @@ import { asDcpipeError, DcpipeError } from "../../errors.ts";
 import type { Stream } from "../../session/stream.ts";
 import { REASONS, type Reason } from "../../wire/frame.ts";
 import { isReason } from "../endpoints.ts";
+import { breakOff } from "../last-words.ts";
 import type { Pacer } from "../limit.ts";
 import type { Connection } from "./network.ts";
 
@@ -22,8 +23,6 @@ export const CONNECTED = 0x01;
 
 /** A client that was told why nothing was connected closes by itself; one that does not is cut off after this. Milliseconds. */
 const LEAVE_MS = 5000;
-/** What came before a reset has so long to be read at the other side, or nobody there reads: as systems do for ends nobody holds. Milliseconds. */
-const LAST_WORDS_MS = 60_000;
 
 /** Takes the acceptor's first byte off. Resolves with what followed it. Rejects with the reason for which nothing was connected. */
 export async function answerOf(stream: Stream): Promise<Uint8Array> {
@@ -60,7 +59,7 @@ export async function carry(
         failure ??= error;
         // Nothing came before that the target should have: the other side need not go on dialling.
         if (!stands && carried.sent === 0) stream.reset(reasonOf(error), error.message);
-        else breakOff(stream, error);
+        else breakOff(stream, reasonOf(error), error.message);
       }
       drained?.();
       resolve();
@@ -120,19 +119,6 @@ export function leaveSoon(connection: Connection): ReturnType<typeof setTimeout>
   return setTimeout(() => {
     connection.reset();
   }, LEAVE_MS);
-}
-
-/** Lets the other side have what came before the reset, and ends the stream at the latest after LAST_WORDS_MS. */
-function breakOff(stream: Stream, error: DcpipeError): void {
-  const reason = reasonOf(error);
-  stream.breakOff(reason, error.message);
-  const timer = setTimeout(() => {
-    stream.reset(reason, error.message);
-  }, LAST_WORDS_MS);
-  const stop = (): void => {
-    clearTimeout(timer);
-  };
-  stream.closed.then(stop, stop);
 }
 
 function reasonOf({ code }: DcpipeError): Reason {

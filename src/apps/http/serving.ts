@@ -8,6 +8,7 @@ import { encodeHttpRecord, MAX_REASON, type HttpOpening, type HttpRequest } from
 import { isReason, type Source } from "../endpoints.ts";
 import type { Acceptor } from "../forward/accepting.ts";
 import type { Address } from "../forward/network.ts";
+import { breakOff } from "../last-words.ts";
 import type { HttpClient, IncomingResponse, UpgradedConnection } from "./client.ts";
 import { hostOf, travelling } from "./fields.ts";
 import { readHead } from "./head.ts";
@@ -16,8 +17,6 @@ import { readHead } from "./head.ts";
 const HEAD_MS = 30_000;
 /** A server has so long to say whether there is a WebSocket: as long as a connection may take. Milliseconds. */
 const UPGRADE_MS = 30_000;
-/** What came before an error has so long to be read at the other side. Milliseconds. */
-const LAST_WORDS_MS = 60_000;
 
 export interface HttpAcceptor extends Acceptor {
   /** How targets of this session are asked. Rejects with REFUSED where there is no HTTP. */
@@ -64,7 +63,7 @@ export async function acceptHttp(stream: Stream, target: Target, acceptor: HttpA
     over();
   } catch (cause) {
     const error = asDcpipeError(cause, "IO");
-    if (state.answered) breakOff(stream, error);
+    if (state.answered) breakOff(stream, reasonOf(error), error.message);
     else stream.reset(reasonOf(error), error.message);
     // That the other side has gone, or does not want it any more, is no failure of ours.
     over?.(gone.signal.aborted ? undefined : error);
@@ -239,19 +238,6 @@ function counted(body: Source, { body: length }: HttpRequest, carried: Carried):
 /** Only an end may come. */
 async function nothingMore(body: Source): Promise<void> {
   if (await body.read()) throw protocolError("a body where there is none");
-}
-
-/** Lets the other side have what came before the error, and ends the stream at the latest after LAST_WORDS_MS. */
-function breakOff(stream: Stream, error: DcpipeError): void {
-  const reason = reasonOf(error);
-  stream.breakOff(reason, error.message);
-  const timer = setTimeout(() => {
-    stream.reset(reason, error.message);
-  }, LAST_WORDS_MS);
-  const stop = (): void => {
-    clearTimeout(timer);
-  };
-  stream.closed.then(stop, stop);
 }
 
 function reasonOf({ code }: DcpipeError): Reason {

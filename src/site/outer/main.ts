@@ -6,6 +6,7 @@ import {
   asDcpipeError,
   connectByCode,
   DcpipeError,
+  escapeText,
   formatTarget,
   parseCode,
   placeOf,
@@ -126,7 +127,7 @@ async function chooseTarget(offers: readonly TargetOffer[]): Promise<Target> {
 }
 
 function nameOf(target: Target): string {
-  return formatTarget(target, "tcp").slice(0, MAX_SHOWN);
+  return escapeText(formatTarget(target, "tcp").slice(0, MAX_SHOWN));
 }
 
 function open(session: Session, target: Target): void {
@@ -168,7 +169,7 @@ function open(session: Session, target: Target): void {
 
 function end(cause: unknown): void {
   const { code, message } = asDcpipeError(cause, "IO");
-  over = message.slice(0, MAX_SHOWN);
+  over = escapeText(message.slice(0, MAX_SHOWN));
   for (const port of ports) greet(port);
   const left = code === "CLOSED" || code === "INTERRUPTED";
   const why = left
